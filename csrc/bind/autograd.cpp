@@ -1,0 +1,188 @@
+#include "autograd/engine.h"
+#include "bind/define.h"
+#include "ops/ops.h"
+
+namespace py = pybind11;
+using py::arg;
+
+PYBIND11_DECLARE_HOLDER_TYPE(T, pe::Ref<T>, true)
+
+namespace pe::bind {
+
+namespace {
+
+// Python exceptions cross the engine as they are; everything else runs without the GIL.
+class WithGil {
+ public:
+  WithGil() : state_(PyGILState_Ensure()) {}
+  ~WithGil() { PyGILState_Release(state_); }
+
+ private:
+  PyGILState_STATE state_;
+};
+
+// A pyengine.autograd.Function's application: calls `callback(ctx, saved tensors, *gradients)`.
+class PythonNode final : public Node {
+ public:
+  PythonNode(const char* name, size_t outputs, py::object ctx, py::object callback)
+      : Node(name, outputs), ctx_(std::make_unique<Held>(std::move(ctx))), callback_(std::move(callback)) {}
+
+  struct SavedAny {
+    Saved input;
+    std::optional<SavedOutput> output;
+  };
+  std::vector<SavedAny> saved;
+  bool materialize = true;
+  std::vector<int> differentiable_inputs;  // positions of the tensors among the arguments
+
+  Grads apply(const Grads& dy, const std::vector<bool>& needed) override {
+    const WithGil gil;
+    py::tuple tensors(saved.size());
+    for (size_t i = 0; i < saved.size(); ++i) tensors[i] = py::cast(saved[i].output ? saved[i].output->get(*this) : saved[i].input.get(*this));
+    py::list grads;
+    for (size_t i = 0; i < dy.size(); ++i) grads.append(dy[i].defined() || !materialize ? py::cast(dy[i]) : py::cast(ops::full(outputs[i].shape, 0, outputs[i].dtype)));
+    py::list mask;
+    for (bool b : needed) mask.append(b);
+    const py::object result = py::handle(callback_.get())(py::handle(ctx_->get()), tensors, grads, mask);
+    Grads dx;
+    for (const auto& g : result.cast<std::vector<OptTensor>>()) dx.push_back(or_undefined(g));
+    return dx;
+  }
+  void release() override {
+    saved.clear();
+    released_ = true;
+  }
+  bool released() const override { return released_; }
+  PyObject* ctx() const { return ctx_->get(); }
+
+ private:
+  std::unique_ptr<Held> ctx_;
+  Held callback_;
+  bool released_ = false;
+};
+
+void record_function(const std::string& name, const py::object& ctx, const py::object& callback, const Tensors& inputs, const Tensors& outputs,
+                     const std::vector<OptTensor>& saved, const std::vector<bool>& differentiable, bool materialize) {
+  static std::vector<std::unique_ptr<std::string>> names;  // a node keeps a pointer to its name
+  const std::string* kept = nullptr;
+  for (const auto& n : names)
+    if (*n == name) kept = n.get();
+  if (!kept) kept = names.emplace_back(std::make_unique<std::string>(name)).get();
+  auto* raw = new PythonNode(kept->c_str(), outputs.size(), ctx, callback);
+  const NodeRef node(raw);
+  raw->materialize = materialize;
+  Tensors linked = outputs;
+  for (size_t i = 0; i < linked.size(); ++i)
+    if (!differentiable[i]) linked[i] = Tensor();
+  link(node, linked, inputs);
+  for (size_t i = 0; i < outputs.size(); ++i) node->outputs[i] = {outputs[i].shape(), outputs[i].dtype()};
+  for (const OptTensor& s : saved) {
+    PythonNode::SavedAny entry;
+    const Tensor t = or_undefined(s);
+    for (size_t i = 0; i < outputs.size(); ++i)
+      if (t.defined() && t.same(outputs[i])) entry.output.emplace(t, int(i));
+    if (!entry.output) entry.input = Saved(t);
+    raw->saved.push_back(std::move(entry));
+  }
+}
+
+Grads optional_grads(const std::optional<std::vector<OptTensor>>& grads) {
+  Grads result;
+  if (grads)
+    for (const OptTensor& g : *grads) result.push_back(or_undefined(g));
+  return result;
+}
+
+// Calls a Python hook on a gradient.
+GradHook python_hook(const py::object& function, const std::shared_ptr<bool>& active) {
+  return [held = std::make_shared<Held>(function), active](const Tensor& grad) {
+    if (!*active) return Tensor();
+    const WithGil gil;
+    const py::object result = py::handle(held->get())(grad);
+    if (result.is_none()) return Tensor();
+    PE_CHECK(is_tensor(result.ptr()), Type, "a gradient hook must return None or a Tensor, got ", Py_TYPE(result.ptr())->tp_name);
+    const Tensor replaced = unwrap(result.ptr());
+    PE_CHECK(replaced.shape() == grad.shape(), Shape, "a gradient hook changed the shape of the gradient from ", grad.shape(), " to ", replaced.shape());
+    return replaced;
+  };
+}
+
+// What register_hook returns to its Python handle: switching it off removes the hook.
+struct HookSwitch {
+  std::shared_ptr<bool> active;
+};
+
+HookSwitch register_hook(const Tensor& x, const py::object& function) {
+  PE_CHECK(requires_grad(x), Runtime, "register_hook: cannot register a hook on a tensor that doesn't require gradient");
+  const HookSwitch handle{std::make_shared<bool>(true)};
+  const Edge edge = gradient_edge(x);
+  if (edge.node->leaf())
+    autograd_meta(x).leaf_hooks.emplace_back(0, python_hook(function, handle.active));
+  else
+    edge.node->hooks.emplace_back(edge.output_nr, python_hook(function, handle.active));
+  return handle;
+}
+
+}  // namespace
+
+void bind_autograd(py::module_& m) {
+  m.def(
+      "_backward",
+      [](const Tensors& outputs, const std::optional<std::vector<OptTensor>>& grads, bool retain_graph, bool create_graph) {
+        const Grads dys = optional_grads(grads);
+        const py::gil_scoped_release release;
+        backward(outputs, dys, retain_graph, create_graph);
+      },
+      arg("tensors"), arg("grad_tensors"), arg("retain_graph"), arg("create_graph"), "See pyengine.autograd.backward.");
+  m.def(
+      "_grad",
+      [](const Tensors& outputs, const std::optional<std::vector<OptTensor>>& grads, const Tensors& inputs, bool retain_graph, bool create_graph) {
+        const Grads dys = optional_grads(grads);
+        const py::gil_scoped_release release;
+        return grad(outputs, dys, inputs, retain_graph, create_graph);
+      },
+      arg("outputs"), arg("grad_outputs"), arg("inputs"), arg("retain_graph"), arg("create_graph"), "See pyengine.autograd.grad.");
+  m.def("is_grad_enabled", &grad_enabled, "Whether operations record the graph, on this thread.");
+  m.def("_set_grad_enabled", &set_grad_enabled, arg("mode"));
+  m.def("_record_function", record_function);
+
+  py::class_<Node, Ref<Node>>(m, "Node", "A recorded operation.")
+      .def("name", [](const Node& n) { return n.name; }, "The operation's name.")
+      .def_property_readonly("next_functions",
+                             [](const Node& n) {
+                               py::tuple edges(n.edges.size());
+                               for (size_t i = 0; i < n.edges.size(); ++i) edges[i] = py::make_tuple(n.edges[i].node, n.edges[i].output_nr);
+                               return edges;
+                             },
+                             "Where the gradients go: (node, output) for each input.")
+      .def_property_readonly("variable", [](const Node& n) { return n.leaf() ? Tensor(Ref<TensorImpl>(n.leaf())) : Tensor(); }, "The leaf of an AccumulateGrad node.")
+      .def("__repr__", [](const Node& n) { return join("<", n.name, " node ", n.id, ">"); });
+
+  py::class_<HookSwitch>(m, "_HookSwitch").def("remove", [](HookSwitch& h) { *h.active = false; });
+
+  Define define(m);
+  define.property("grad_fn",
+                  [](const Tensor& x) -> py::object {
+                    const Edge edge = gradient_edge(x);
+                    if (!edge.node || edge.node->leaf()) return py::none();
+                    return py::cast(edge.node);
+                  },
+                  "The recorded operation that made this tensor, or None.");
+  define.method("requires_grad_",
+                [](const Tensor& x, bool v) {
+                  set_requires_grad(x, v);
+                  return x;
+                },
+                "Sets requires_grad, and returns the tensor.", arg("requires_grad") = true);
+  define.method("retain_grad", [](const Tensor& x) { retain_grad(x); }, "Keeps .grad also for a tensor that is not a leaf.");
+  define.method("_register_hook", register_hook, "See register_hook.", arg("hook"));
+  define.method("detach_",
+                [](const Tensor& x) {
+                  PE_CHECK(!x->view_base, Runtime, "detach_: can't detach a view in place; use detach()");
+                  if (x->autograd) set_grad_fn(x, nullptr, 0);
+                  return x;
+                },
+                "In place: cut from the graph.");
+}
+
+}  // namespace pe::bind

@@ -1,0 +1,216 @@
+// Attributes, conversions and in-place methods of Tensor.
+#include "autograd/node.h"
+#include "bind/define.h"
+#include "ops/ops.h"
+
+namespace py = pybind11;
+using py::arg;
+
+namespace pe::bind {
+
+namespace {
+
+py::object number_at(const void* data, DType t) {
+  switch (t) {
+    case DType::Bool: return py::bool_(*static_cast<const bool*>(data));
+    case DType::UInt8: return py::int_(*static_cast<const uint8_t*>(data));
+    case DType::Int32: return py::int_(*static_cast<const int32_t*>(data));
+    case DType::Int64: return py::int_(*static_cast<const int64_t*>(data));
+    case DType::Float32: return py::float_(double(*static_cast<const float*>(data)));
+    case DType::Float64: return py::float_(*static_cast<const double*>(data));
+  }
+  return py::none();
+}
+
+py::object item(const Tensor& x) {
+  PE_CHECK(x.numel() == 1, Runtime, "item: a tensor with ", x.numel(), " elements cannot be converted to a scalar");
+  return number_at(x.data(), x.dtype());
+}
+
+py::object nested_list(const Tensor& x, int d, const char* data) {
+  if (d == x.dim()) return number_at(data, x.dtype());
+  py::list list;
+  for (int64_t i = 0; i < x.shape()[d]; ++i) list.append(nested_list(x, d + 1, data + i * x.strides()[d] * int64_t(item_size(x.dtype()))));
+  return list;
+}
+
+// to(dtype), to(device), to(device, dtype), to(other), all with copy= and the keywords dtype= and device=
+Tensor to(const Tensor& x, const py::args& args, const py::kwargs& kwargs) {
+  DType t = x.dtype();
+  bool copy = false;
+  auto take = [&](const py::handle& v) {
+    Device device;
+    if (v.is_none()) return;
+    if (is_tensor(v.ptr()))
+      t = unwrap(v.ptr()).dtype();
+    else if (!to_dtype(v.ptr(), t) && !py::isinstance<py::bool_>(v))
+      PE_CHECK(to_device(v.ptr(), device), Type, "to: expected a dtype, a device or a tensor, got ", std::string(py::repr(v)));
+  };
+  for (const py::handle& v : args) take(v);
+  for (const auto& [key, value] : kwargs) {
+    const std::string name = py::cast<std::string>(key);
+    if (name == "dtype" || name == "device" || name == "other")
+      take(value);
+    else if (name == "copy")
+      copy = value.cast<bool>();
+    else
+      PE_CHECK(name == "non_blocking" || name == "memory_format", Type, "to: unexpected keyword argument '", name, "'");
+  }
+  const Tensor y = ops::to(x, t);
+  return copy && y.same(x) ? ops::clone(y) : y;
+}
+
+void set_grad(const Tensor& x, const py::object& value) {
+  if (value.is_none()) {
+    if (x->autograd) x->autograd->grad = Tensor();
+    return;
+  }
+  PE_CHECK(is_tensor(value.ptr()), Type, "grad: expected a Tensor or None, got ", Py_TYPE(value.ptr())->tp_name);
+  const Tensor g = unwrap(value.ptr());
+  PE_CHECK(!g.same(x), Runtime, "grad: can't assign a Variable as its own grad");
+  PE_CHECK(g.shape() == x.shape(), Shape, "grad: assigned grad has shape ", g.shape(), ", its tensor ", x.shape());
+  PE_CHECK(g.dtype() == x.dtype(), Type, "grad: assigned grad has dtype ", dtype_name(g.dtype()), ", its tensor ", dtype_name(x.dtype()));
+  autograd_meta(x).grad = g;
+}
+
+// x.data = other: x takes over other's memory, keeping its identity and history.
+void set_data(const Tensor& x, const Tensor& other) {
+  PE_CHECK(other.dtype() == x.dtype() || !requires_grad(x) || is_floating(other.dtype()), Type, "data: a tensor that requires grad needs floating point data, got ",
+           dtype_name(other.dtype()));
+  const Tensor y = ops::detach(other);
+  x->storage = y->storage;
+  x->offset = y->offset;
+  x->shape = y->shape;
+  x->strides = y->strides;
+  x->numel = y->numel;
+  x->dtype = y->dtype;
+  x->contiguous = y->contiguous;
+  x->view_base = nullptr;
+}
+
+}  // namespace
+
+void bind_tensor(py::module_& m) {
+  Define define(m);
+  m.def("is_tensor", [](const py::object& o) { return is_tensor(o.ptr()); }, arg("obj"), "True for tensors.");
+  m.def("is_floating_point", [](const Tensor& x) { return is_floating(x.dtype()); }, arg("input"), "True for float32 and float64.");
+  m.def("numel", [](const Tensor& x) { return x.numel(); }, arg("input"), "The number of elements.");
+
+  define.property("shape", [](const Tensor& x) { return x.shape(); }, "The size of each dimension.");
+  define.property("dtype", [](const Tensor& x) { return x.dtype(); }, "The type of the elements.");
+  define.property("device", [](const Tensor& x) { return x.device(); }, "Where the memory is.");
+  define.property("is_cuda", [](const Tensor& x) { return x.device().type == Device::CUDA; }, "Whether the memory is on a GPU.");
+  define.property("ndim", [](const Tensor& x) { return x.dim(); }, "The number of dimensions.");
+  define.property("itemsize", [](const Tensor& x) { return item_size(x.dtype()); }, "Bytes per element.");
+  define.property("nbytes", [](const Tensor& x) { return x.numel() * int64_t(item_size(x.dtype())); }, "Bytes of all elements.");
+  define.property("T",
+                  [](const Tensor& x) {
+                    Dims dims;
+                    for (int i = x.dim() - 1; i >= 0; --i) dims.push_back(i);
+                    return ops::permute(x, dims);
+                  },
+                  "The dimensions in reverse order; a view.");
+  define.property("mT", [](const Tensor& x) { return ops::transpose(x, -2, -1); }, "The last two dimensions exchanged; a view.");
+  define.property("_version", [](const Tensor& x) { return x->storage->version.load(); }, "How often the memory was written to in place.");
+  define.property("data", [](const Tensor& x) { return ops::detach(x); }, "The same memory without a link to the graph.", set_data);
+  define.property("grad", [](const Tensor& x) { return grad_of(x); }, "The gradient that backward() added up, or None.", set_grad);
+  define.property("requires_grad", [](const Tensor& x) { return requires_grad(x); }, "Whether gradients flow to this tensor.",
+                  [](const Tensor& x, bool v) { set_requires_grad(x, v); });
+  define.property("is_leaf", [](const Tensor& x) { return is_leaf(x); }, "Whether no recorded operation made this tensor.");
+  define.property("retains_grad", [](const Tensor& x) { return x->autograd && x->autograd->retains_grad; }, "Whether retain_grad() was called on a tensor that is not a leaf.");
+
+  define.method("size",
+                [](const Tensor& x, const py::object& dim) -> py::object {
+                  if (dim.is_none()) return py::cast(x.shape());
+                  return py::cast(x.size(dim.cast<int64_t>()));
+                },
+                "The shape, or the size of one dimension.", arg("dim") = py::none());
+  define.method("stride",
+                [](const Tensor& x, const py::object& dim) -> py::object {
+                  if (dim.is_none()) return py::tuple(py::cast(x.strides()));
+                  return py::cast(x.strides()[int(wrap_dim(dim.cast<int64_t>(), x.dim(), "stride"))]);
+                },
+                "The strides in elements, or one of them.", arg("dim") = py::none());
+  for (const char* name : {"dim", "ndimension"}) define.method(name, [](const Tensor& x) { return x.dim(); }, "The number of dimensions.");
+  for (const char* name : {"numel", "nelement"}) define.method(name, [](const Tensor& x) { return x.numel(); }, "The number of elements.");
+  define.method("element_size", [](const Tensor& x) { return item_size(x.dtype()); }, "Bytes per element.");
+  define.method("storage_offset", [](const Tensor& x) { return x->offset; }, "Where the first element stands in the memory, in elements.");
+  define.method("data_ptr", [](const Tensor& x) { return reinterpret_cast<uintptr_t>(x.data()); }, "The address of the first element.");
+  define.method("is_contiguous", [](const Tensor& x, const py::object& format) { return format.is_none() ? x.is_contiguous() : py::str(format).cast<std::string>() == "channels_last" ? x.is_channels_last() : x.is_contiguous(); },
+                "Whether memory is in row-major order (or N H W C for memory_format='channels_last').", arg("memory_format") = py::none());
+  define.method("contiguous", [](const Tensor& x, const py::object& format) { return !format.is_none() && py::str(format).cast<std::string>() == "channels_last" ? ops::channels_last(x) : ops::contiguous(x); },
+                "The tensor in row-major order; itself if it is already.", arg("memory_format") = py::none());
+  define.method("is_floating_point", [](const Tensor& x) { return is_floating(x.dtype()); }, "True for float32 and float64.");
+
+  define.method("item", item, "The one element as a Python number.");
+  define.method("tolist", [](const Tensor& x) { return nested_list(x, 0, static_cast<const char*>(x.data())); }, "The elements as nested lists of Python numbers.");
+  define.method("to", to, "to(dtype), to(device), to(other): the tensor in another dtype or on another device; itself if nothing changes.");
+  const std::pair<const char*, DType> conversions[] = {{"float", DType::Float32}, {"double", DType::Float64}, {"long", DType::Int64},
+                                                       {"int", DType::Int32},     {"bool", DType::Bool},      {"byte", DType::UInt8}};
+  for (const auto& [name, t] : conversions) define.method(name, [t = t](const Tensor& x) { return ops::to(x, t); }, "The tensor in this dtype.");
+  define.method("type_as", [](const Tensor& x, const Tensor& y) { return ops::to(x, y.dtype()); }, "The tensor in other's dtype.", arg("other"));
+  define.method("cpu", [](const Tensor& x) { return x; }, "The tensor on the CPU.");
+
+  auto inplace = [&](const char* name, auto f, const char* doc, const auto&... extra) { define.method(name, f, doc, extra...); };
+  inplace("copy_",
+          [](const Tensor& x, const Operand& source, bool) {
+            ops::copy_(x, source.tensor);
+            return x;
+          },
+          "In place: the elements of source, broadcast and converted.", arg("src"), arg("non_blocking") = false);
+  inplace("fill_",
+          [](const Tensor& x, const Operand& v) {
+            PE_CHECK(v.tensor.dim() == 0, Shape, "fill_: expected a number or a tensor without dimensions, got shape ", v.tensor.shape());
+            ops::copy_(x, v.tensor);
+            return x;
+          },
+          "In place: one value everywhere.", arg("value"));
+  inplace("zero_",
+          [](const Tensor& x) {
+            ops::fill_(x, 0);
+            return x;
+          },
+          "In place: zeros.");
+  auto random = [&](const char* name, auto f, const char* doc, const auto&... extra) {
+    define.method(name,
+                  [f, name](const Tensor& x, double a, double b, const py::object& generator) {
+                    ops::check_inplace(x, name);
+                    f(x, a, b, generator_of(generator));
+                    ops::mark_written(x);
+                    return x;
+                  },
+                  doc, extra..., py::kw_only(), arg("generator") = py::none());
+  };
+  random("uniform_", ops::uniform_into, "In place: uniform numbers on [from, to).", arg("from") = 0.0, arg("to") = 1.0);
+  random("normal_", ops::normal_into, "In place: normal numbers.", arg("mean") = 0.0, arg("std") = 1.0);
+  inplace("random_",
+          [](const Tensor& x, int64_t low, std::optional<int64_t> high, const py::object& generator) {
+            ops::check_inplace(x, "random_");
+            ops::random_into(x, high ? low : 0, high ? *high : low, generator_of(generator));
+            ops::mark_written(x);
+            return x;
+          },
+          "In place: integers from [from, to), or below from.", arg("from"), arg("to") = py::none(), py::kw_only(), arg("generator") = py::none());
+  inplace("bernoulli_",
+          [](const Tensor& x, double p, const py::object& generator) {
+            ops::check_inplace(x, "bernoulli_");
+            const GradMode off(false);
+            ops::copy_(x, ops::bernoulli(ops::full(x.shape(), p, DType::Float32), generator_of(generator)));
+            return x;
+          },
+          "In place: 1 with probability p, else 0.", arg("p") = 0.5, py::kw_only(), arg("generator") = py::none());
+
+  m.def(
+      "_make_subclass",
+      [](const py::object& type, const Tensor& data, bool requires_grad) {
+        PE_CHECK(PyType_Check(type.ptr()) && PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type.ptr()), TensorType), Type, "_make_subclass: expected a subclass of Tensor, got ",
+                 std::string(py::repr(type)));
+        const Tensor x = ops::detach(data);
+        const py::object self = py::reinterpret_steal<py::object>(wrap_as(reinterpret_cast<PyTypeObject*>(type.ptr()), x));
+        if (requires_grad) set_requires_grad(x, true);
+        return self;
+      },
+      arg("cls"), arg("data"), arg("requires_grad") = false, "A tensor of a Python subclass that shares data's memory.");
+}
+
+}  // namespace pe::bind

@@ -1,0 +1,5 @@
+"""PyTorch's `torch.utils` names."""
+
+from . import data
+
+__all__ = ["data"]
