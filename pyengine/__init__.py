@@ -22,7 +22,7 @@ from .autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_e
 from .tensor import allclose, as_tensor, asarray, channels_last, contiguous_format, equal, isclose, meshgrid, tensor
 
 if TYPE_CHECKING:
-    from . import autograd, data, io, nn, optim, train, utils, vision
+    from . import autograd, cuda, data, io, nn, optim, train, utils, vision
     from .io import load, save
 
 bool = _C.bool_
@@ -33,7 +33,7 @@ long = int64 = _C.int64
 uint8 = _C.uint8
 
 # Loaded when first used, so that importing pyengine stays fast.
-_SUBMODULES = ("autograd", "data", "io", "nn", "optim", "train", "utils", "vision")
+_SUBMODULES = ("autograd", "cuda", "data", "io", "nn", "optim", "train", "utils", "vision")
 
 
 def __getattr__(name: str) -> Any:

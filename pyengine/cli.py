@@ -20,20 +20,31 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with the arguments given, or the process's own, and returns its exit code."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(arguments).parse_args(arguments)
     command: Command = options.command
-    from pyengine.train.errors import DivergedError, UserError
-
     try:
         return command(options)
     except KeyboardInterrupt:
         return 130
-    except (UserError, DivergedError) as error:
-        return _fail(str(error))
-    except MemoryError as error:
-        return _fail(f"not enough memory: {error}")
-    except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except Exception as error:
+        message = _message(error)
+        if message is None:
+            raise
+        return _fail(message)
+
+
+def _message(error: Exception) -> str | None:
+    """What to tell the user; None for an error that only a programmer can mend."""
+    from pyengine.train.errors import DivergedError, UserError
+
+    if isinstance(error, (UserError, DivergedError)):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return None
 
 
 def _fail(message: str) -> int:
@@ -41,10 +52,10 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _parser() -> _Parser:
+def _parser(arguments: Sequence[str]) -> _Parser:
     parser = _Parser(prog="pyengine", description="Trains neural networks on images.", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    _add_train(commands)
+    _add_train(commands, asked_for="train" in arguments)
     _add_evaluate(commands)
     _add_info(commands)
     return parser
@@ -53,9 +64,7 @@ def _parser() -> _Parser:
 # --- train ---
 
 
-def _add_train(commands: Any) -> None:
-    from pyengine.train.config import options_of_run
-
+def _add_train(commands: Any, asked_for: bool) -> None:
     parser = commands.add_parser(
         "train",
         help="train a network",
@@ -64,6 +73,10 @@ def _add_train(commands: Any) -> None:
         "metrics.csv and, where matplotlib is installed, curve.png.",
         allow_abbrev=False,
     )
+    if not asked_for:  # then nothing needs its options, whose import costs more than all the rest
+        return
+    from pyengine.train.config import options_of_run
+
     run = parser.add_argument_group("the run")
     for option in options_of_run():
         run.add_argument(

@@ -28,13 +28,12 @@ class _Formatter:
         self.floating = floating
         self.scientific = self.integral = False
         if floating:
-            finite = [abs(v) for v in values if math.isfinite(v) and v != 0]
-            self.integral = all(v == math.ceil(v) for v in finite)
-            if finite:
-                low, high = min(finite), max(finite)
+            # Zeros, infinities and NaN decide neither the format nor the width.
+            values = [v for v in values if math.isfinite(v) and v != 0]
+            self.integral = all(v == math.ceil(v) for v in values)
+            if values:
+                low, high = min(map(abs, values)), max(map(abs, values))
                 self.scientific = high / low > 1000.0 or high > 1.0e8 or (not self.integral and low < 1.0e-4)
-                if self.integral:
-                    self.scientific = high / low > 1000.0 and high > 1.0e8 or high > 1.0e8
         self.width = max((len(self._plain(v)) for v in values), default=0)
 
     def _plain(self, v: Any) -> str:
@@ -67,6 +66,20 @@ def _nested(x: Tensor, indent: int, summarize: bool, form: _Formatter) -> str:
     return "[" + ("," + "\n" * (x.dim() - 1) + " " * (indent + 1)).join(parts) + "]"
 
 
+def _with_suffixes(body: str, suffixes: list[str]) -> str:
+    """The text in parentheses; a suffix that does not fit into the line begins a new one."""
+    indent = len("tensor(")
+    used = len(body) - body.rfind("\n") + 1
+    for suffix in suffixes:
+        if used + len(suffix) + 2 > _LINE_WIDTH:
+            body += ",\n" + " " * indent + suffix
+            used = indent + len(suffix)
+        else:
+            body += ", " + suffix
+            used += len(suffix) + 2
+    return body + ")"
+
+
 def tensor_repr(self: Tensor) -> str:
     """PyTorch's text: tensor(values, dtype where it is not obvious, grad_fn or requires_grad)."""
     x = self.detach()
@@ -88,4 +101,4 @@ def tensor_repr(self: Tensor) -> str:
         suffixes.append(f"grad_fn=<{self.grad_fn.name()}>")
     elif self.requires_grad:
         suffixes.append("requires_grad=True")
-    return f"tensor({', '.join([body, *suffixes])})"
+    return _with_suffixes(f"tensor({body}", suffixes)

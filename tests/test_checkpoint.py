@@ -105,7 +105,7 @@ def test_arrays_of_other_kinds():
 
 
 def test_memory_order_is_kept():
-    channels_last = pe.from_numpy(np.arange(24.0).reshape(1, 2, 3, 4)).permute(0, 3, 1, 2)
+    channels_last = pe.from_numpy(np.arange(48.0).reshape(2, 2, 3, 4)).permute(0, 3, 1, 2)
     loaded = round_trip(channels_last)
     assert_same(loaded, channels_last)
     assert loaded.stride() == channels_last.stride()

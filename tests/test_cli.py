@@ -114,7 +114,7 @@ def test_metrics_agree_and_the_curve_is_drawn(tmp_path, capsys):
     code, out, _ = here(capsys, "train", "--model", "mlp", "--limit", 200, "--epochs", 3, "--out", tmp_path)
     assert code == 0
     table = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()]
-    assert [dict(zip(table[0], map(float, line))) for line in table[1:]] == rows(tmp_path)
+    assert [dict(zip(table[0], map(float, line), strict=True)) for line in table[1:]] == rows(tmp_path)
     assert [row["epoch"] for row in rows(tmp_path)] == [1, 2, 3]
     assert out.splitlines()[-1] == f"test accuracy {100 * rows(tmp_path)[-1]['test_accuracy']:.1f} %"
     pytest.importorskip("matplotlib")

@@ -1,6 +1,7 @@
 #include "autograd/engine.h"
 
 #include <algorithm>
+#include <mutex>
 #include <queue>
 #include <unordered_map>
 
@@ -19,11 +20,18 @@ Tensor own_gradient(const Tensor& leaf, const Tensor& dy) {
   return copy;
 }
 
+// Two threads may run backward over graphs that share leaves.
+std::mutex& leaf_mutex(const TensorImpl* leaf) {
+  static std::mutex mutexes[32];
+  return mutexes[reinterpret_cast<uintptr_t>(leaf) / 64 % 32];
+}
+
 void accumulate(TensorImpl* impl, Tensor dy) {
   Tensor leaf{Ref<TensorImpl>(impl)};
   AutogradMeta& meta = autograd_meta(leaf);
   for (auto& [key, hook] : std::vector(meta.leaf_hooks))
     if (Tensor replaced = hook(dy); replaced.defined()) dy = replaced;
+  const std::lock_guard lock(leaf_mutex(impl));
   if (!meta.grad.defined()) {
     meta.grad = own_gradient(leaf, std::move(dy));
   } else if (grad_enabled()) {

@@ -1,5 +1,6 @@
 #include "autograd/engine.h"
 #include "bind/define.h"
+#include "bind/tensor_slots.h"
 #include "ops/ops.h"
 
 namespace py = pybind11;
@@ -107,6 +108,21 @@ GradHook python_hook(const py::object& function, const std::shared_ptr<bool>& ac
   };
 }
 
+// batch_norm is BatchNormBackward0; a name with capitals (AccumulateGrad, a Function's) stays.
+std::string node_name(const Node& n) {
+  const std::string name = n.name;
+  if (n.leaf()) return name;
+  std::string text;
+  bool start = true;
+  for (const char c : name) {
+    if (c == '_' || c == ' ' || c == '-')
+      start = true;
+    else
+      text.push_back(std::exchange(start, false) ? char(std::toupper(static_cast<unsigned char>(c))) : c);
+  }
+  return text + (dynamic_cast<const PythonNode*>(&n) ? "Backward" : "Backward0");
+}
+
 // What register_hook returns to its Python handle: switching it off removes the hook.
 struct HookSwitch {
   std::shared_ptr<bool> active;
@@ -124,6 +140,8 @@ HookSwitch register_hook(const Tensor& x, const py::object& function) {
 }
 
 }  // namespace
+
+PyObject* node_object(const NodeRef& node) { return py::cast(node).release().ptr(); }
 
 void bind_autograd(py::module_& m) {
   m.def(
@@ -147,7 +165,7 @@ void bind_autograd(py::module_& m) {
   m.def("_record_function", record_function);
 
   py::class_<Node, Ref<Node>>(m, "Node", "A recorded operation.")
-      .def("name", [](const Node& n) { return n.name; }, "The operation's name.")
+      .def("name", node_name, "The operation's name, as PyTorch writes it: AddBackward0.")
       .def_property_readonly("next_functions",
                              [](const Node& n) {
                                py::tuple edges(n.edges.size());
@@ -156,18 +174,11 @@ void bind_autograd(py::module_& m) {
                              },
                              "Where the gradients go: (node, output) for each input.")
       .def_property_readonly("variable", [](const Node& n) { return n.leaf() ? Tensor(Ref<TensorImpl>(n.leaf())) : Tensor(); }, "The leaf of an AccumulateGrad node.")
-      .def("__repr__", [](const Node& n) { return join("<", n.name, " node ", n.id, ">"); });
+      .def("__repr__", [](const Node& n) { return join("<", node_name(n), " object, node ", n.id, ">"); });
 
   py::class_<HookSwitch>(m, "_HookSwitch").def("remove", [](HookSwitch& h) { *h.active = false; });
 
   Define define(m);
-  define.property("grad_fn",
-                  [](const Tensor& x) -> py::object {
-                    const Edge edge = gradient_edge(x);
-                    if (!edge.node || edge.node->leaf()) return py::none();
-                    return py::cast(edge.node);
-                  },
-                  "The recorded operation that made this tensor, or None.");
   define.method("requires_grad_",
                 [](const Tensor& x, bool v) {
                   set_requires_grad(x, v);

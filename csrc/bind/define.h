@@ -28,16 +28,6 @@ class Define {
     function(name, f, doc, pybind11::arg("input"), extra...);
     method(name, f, doc, extra...);
   }
-  template <class Get, class... Set>
-  void property(const char* name, Get&& get, const char* doc, Set&&... set) {
-    namespace py = pybind11;
-    const py::object property = py::module_::import("builtins").attr("property");
-    const py::cpp_function getter(std::forward<Get>(get), py::name(name), py::is_method(type_));
-    if constexpr (sizeof...(Set) > 0)
-      type_.attr(name) = property(getter, py::cpp_function(std::forward<Set>(set)..., py::name(name), py::is_method(type_)), py::none(), doc);
-    else
-      type_.attr(name) = property(getter, py::none(), py::none(), doc);
-  }
 
  private:
   // An overload already bound on Tensor itself (not one inherited from object).

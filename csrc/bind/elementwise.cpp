@@ -1,3 +1,4 @@
+#include "autograd/node.h"
 #include "bind/define.h"
 #include "bind/tensor_slots.h"
 #include "ops/ops.h"
@@ -179,7 +180,7 @@ void bind_elementwise(py::module_& m) {
   define.method("clamp_",
                 [clamp](const Tensor& x, const py::object& low, const py::object& high) {
                   ops::check_inplace(x, "clamp_");
-                  ops::assign_inplace(x, clamp(x, low, high), "clamp_");
+                  ops::assign_inplace(x, clamp(requires_grad(x) ? ops::clone(x) : x, low, high), "clamp_");  // its gradient reads x
                   return x;
                 },
                 "In place: held within [min, max].", arg("min") = py::none(), arg("max") = py::none());

@@ -7,8 +7,6 @@ namespace py = pybind11;
 
 namespace pe::bind {
 
-
-
 namespace {
 
 struct Key {
@@ -75,12 +73,12 @@ Key resolve(const Tensor& x, PyObject* key) {
       if (!(start == 0 && step == 1 && stop == view.shape()[int(d)])) view = ops::slice(view, d, start, stop, step);
       whole(1);
     } else if (advanced[i].defined()) {
-      any_advanced = true;
       const Tensor& index = advanced[i];
       if (index.dtype() == DType::Bool && index.dim() == 0) {
         view = ops::slice(ops::unsqueeze(view, d), d, 0, *index.data_as<bool>() ? 1 : 0, 1);
         whole(1);
       } else {
+        any_advanced = true;
         result.indices.push_back(index);
         d += index.dtype() == DType::Bool ? index.dim() : 1;
       }

@@ -4,6 +4,7 @@
 
 #include "bind/tensor_type.h"
 #include "kernels/dispatch.h"
+#include "runtime/threads.h"
 #include "tensor/check.h"
 
 namespace py = pybind11;
@@ -16,6 +17,7 @@ PYBIND11_MODULE(_C, m) {
   const char* isa = std::getenv("PYENGINE_CPU_ISA");
   try {
     pe::select_isa(isa ? isa : "");
+    pe::num_threads();  // so that a bad PYENGINE_NUM_THREADS is told here
   } catch (const pe::Error& e) {
     throw py::import_error(e.what());
   }

@@ -12,7 +12,7 @@ void bind_elementwise(pybind11::module_& m);
 void bind_reduce(pybind11::module_& m);
 void bind_shape(pybind11::module_& m);       // views, joins, indexing, sorting, products
 void bind_nn(pybind11::module_& m);          // convolution, pooling, normalization, losses, optimizer steps
-void bind_tensor(pybind11::module_& m);      // attributes and in-place methods of Tensor
+void bind_tensor(pybind11::module_& m);      // sizes, conversions and in-place methods of Tensor
 void bind_numpy(pybind11::module_& m);       // NumPy, the buffer protocol, DLPack
 void bind_autograd(pybind11::module_& m);
 

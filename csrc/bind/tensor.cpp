@@ -1,4 +1,4 @@
-// Attributes, conversions and in-place methods of Tensor.
+// Sizes, conversions and in-place methods of Tensor.
 #include "autograd/node.h"
 #include "bind/define.h"
 #include "ops/ops.h"
@@ -60,34 +60,6 @@ Tensor to(const Tensor& x, const py::args& args, const py::kwargs& kwargs) {
   return copy && y.same(x) ? ops::clone(y) : y;
 }
 
-void set_grad(const Tensor& x, const py::object& value) {
-  if (value.is_none()) {
-    if (x->autograd) x->autograd->grad = Tensor();
-    return;
-  }
-  PE_CHECK(is_tensor(value.ptr()), Type, "grad: expected a Tensor or None, got ", Py_TYPE(value.ptr())->tp_name);
-  const Tensor g = unwrap(value.ptr());
-  PE_CHECK(!g.same(x), Runtime, "grad: can't assign a Variable as its own grad");
-  PE_CHECK(g.shape() == x.shape(), Shape, "grad: assigned grad has shape ", g.shape(), ", its tensor ", x.shape());
-  PE_CHECK(g.dtype() == x.dtype(), Type, "grad: assigned grad has dtype ", dtype_name(g.dtype()), ", its tensor ", dtype_name(x.dtype()));
-  autograd_meta(x).grad = g;
-}
-
-// x.data = other: x takes over other's memory, keeping its identity and history.
-void set_data(const Tensor& x, const Tensor& other) {
-  PE_CHECK(other.dtype() == x.dtype() || !requires_grad(x) || is_floating(other.dtype()), Type, "data: a tensor that requires grad needs floating point data, got ",
-           dtype_name(other.dtype()));
-  const Tensor y = ops::detach(other);
-  x->storage = y->storage;
-  x->offset = y->offset;
-  x->shape = y->shape;
-  x->strides = y->strides;
-  x->numel = y->numel;
-  x->dtype = y->dtype;
-  x->contiguous = y->contiguous;
-  x->view_base = nullptr;
-}
-
 }  // namespace
 
 void bind_tensor(py::module_& m) {
@@ -95,29 +67,6 @@ void bind_tensor(py::module_& m) {
   m.def("is_tensor", [](const py::object& o) { return is_tensor(o.ptr()); }, arg("obj"), "True for tensors.");
   m.def("is_floating_point", [](const Tensor& x) { return is_floating(x.dtype()); }, arg("input"), "True for float32 and float64.");
   m.def("numel", [](const Tensor& x) { return x.numel(); }, arg("input"), "The number of elements.");
-
-  define.property("shape", [](const Tensor& x) { return x.shape(); }, "The size of each dimension.");
-  define.property("dtype", [](const Tensor& x) { return x.dtype(); }, "The type of the elements.");
-  define.property("device", [](const Tensor& x) { return x.device(); }, "Where the memory is.");
-  define.property("is_cuda", [](const Tensor& x) { return x.device().type == Device::CUDA; }, "Whether the memory is on a GPU.");
-  define.property("ndim", [](const Tensor& x) { return x.dim(); }, "The number of dimensions.");
-  define.property("itemsize", [](const Tensor& x) { return item_size(x.dtype()); }, "Bytes per element.");
-  define.property("nbytes", [](const Tensor& x) { return x.numel() * int64_t(item_size(x.dtype())); }, "Bytes of all elements.");
-  define.property("T",
-                  [](const Tensor& x) {
-                    Dims dims;
-                    for (int i = x.dim() - 1; i >= 0; --i) dims.push_back(i);
-                    return ops::permute(x, dims);
-                  },
-                  "The dimensions in reverse order; a view.");
-  define.property("mT", [](const Tensor& x) { return ops::transpose(x, -2, -1); }, "The last two dimensions exchanged; a view.");
-  define.property("_version", [](const Tensor& x) { return x->storage->version.load(); }, "How often the memory was written to in place.");
-  define.property("data", [](const Tensor& x) { return ops::detach(x); }, "The same memory without a link to the graph.", set_data);
-  define.property("grad", [](const Tensor& x) { return grad_of(x); }, "The gradient that backward() added up, or None.", set_grad);
-  define.property("requires_grad", [](const Tensor& x) { return requires_grad(x); }, "Whether gradients flow to this tensor.",
-                  [](const Tensor& x, bool v) { set_requires_grad(x, v); });
-  define.property("is_leaf", [](const Tensor& x) { return is_leaf(x); }, "Whether no recorded operation made this tensor.");
-  define.property("retains_grad", [](const Tensor& x) { return x->autograd && x->autograd->retains_grad; }, "Whether retain_grad() was called on a tensor that is not a leaf.");
 
   define.method("size",
                 [](const Tensor& x, const py::object& dim) -> py::object {

@@ -55,6 +55,10 @@ PyObject* power(PyObject* base, PyObject* exponent, PyObject* modulo) {
   }
 }
 
+PyObject* power_inplace(PyObject* self, PyObject* exponent, PyObject*) {
+  return binary_inplace<BinaryOp::pow>(self, exponent);
+}
+
 PyObject* matmul(PyObject* a, PyObject* b) {
   try {
     if (!is_tensor(a) || !is_tensor(b)) Py_RETURN_NOTIMPLEMENTED;
@@ -240,6 +244,7 @@ void append_tensor_slots(std::vector<PyType_Slot>& slots) {
   add(Py_nb_inplace_and, binary_inplace<BinaryOp::bitwise_and>);
   add(Py_nb_inplace_or, binary_inplace<BinaryOp::bitwise_or>);
   add(Py_nb_inplace_xor, binary_inplace<BinaryOp::bitwise_xor>);
+  add(Py_nb_inplace_power, power_inplace);
   add(Py_nb_negative, unary<UnaryOp::neg>);
   add(Py_nb_absolute, unary<UnaryOp::abs>);
   add(Py_nb_positive, positive);

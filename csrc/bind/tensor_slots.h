@@ -6,12 +6,19 @@
 
 #include "tensor/tensor.h"
 
+namespace pe {
+class Node;
+}
+
 namespace pe::bind {
 
 void append_tensor_slots(std::vector<PyType_Slot>& slots);
 
 // Sets the Python exception for the C++ exception being handled; returns null.
 PyObject* raise_python_error();
+
+PyGetSetDef* tensor_attributes();                // tensor_attributes.cpp
+PyObject* node_object(const Ref<Node>& node);  // autograd.cpp; a new reference
 
 // numpy.cpp
 Tensor tensor_from(const pybind11::handle& data);  // a new tensor with a copy of the data

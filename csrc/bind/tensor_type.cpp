@@ -106,11 +106,6 @@ PyMemberDef members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(PyTensor, weak_references), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr},
 };
-PyGetSetDef dict_getset[] = {
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
-};
-
 }  // namespace
 
 bool is_tensor(PyObject* object) { return PyObject_TypeCheck(object, TensorType); }
@@ -147,7 +142,7 @@ void make_tensor_type(py::module_& m) {
       {Py_tp_traverse, reinterpret_cast<void*>(traverse)},
       {Py_tp_clear, reinterpret_cast<void*>(clear)},
       {Py_tp_members, members},
-      {Py_tp_getset, dict_getset},
+      {Py_tp_getset, tensor_attributes()},
       {Py_tp_doc, const_cast<char*>("A multi-dimensional array of one dtype, with its part in the graph of derivatives.")},
   };
   append_tensor_slots(slots);

@@ -4,12 +4,6 @@
 namespace pe::PE_ISA {
 namespace {
 
-// x - 0 is x for every x, so this is nothing but the broadcast.
-template <class T>
-PE_INLINE Vec<T> broadcast(T x) {
-  return Vec<T>(x - typename Vec<T>::Raw{});
-}
-
 int64_t padded_rows(int64_t rows) {
   const int64_t rest = rows % kTileRows;
   return rows - rest + (rest == 0 ? 0 : next_rows(rest));
@@ -43,7 +37,7 @@ __attribute__((noinline)) void correlate_tile(const Correlation<T>& a, int64_t m
   V sum[rows][columns];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; ++i) {
-    const V start = broadcast(a.bias != nullptr && m + i < a.M ? a.bias[m + i] : T(0));
+    const V start = V(a.bias != nullptr && m + i < a.M ? a.bias[m + i] : T(0));
 #pragma GCC unroll 8
     for (int v = 0; v < columns; ++v) sum[i][v] = start;
   }
@@ -56,7 +50,7 @@ __attribute__((noinline)) void correlate_tile(const Correlation<T>& a, int64_t m
       for (int v = 0; v < columns; ++v) xv[v] = V::load(x + v * V::width);
 #pragma GCC unroll 8
       for (int i = 0; i < rows; ++i) {
-        const V wi = broadcast(w[i]);
+        const V wi = V(w[i]);
 #pragma GCC unroll 8
         for (int v = 0; v < columns; ++v) sum[i][v] = fma(xv[v], wi, sum[i][v]);
       }

@@ -63,11 +63,6 @@ struct Tile {
   bool accumulate;
 };
 
-template <class T>
-PE_INLINE Vec<T> broadcast(const T* p) {
-  return Vec<T>(*p - typename Vec<T>::Raw{});  // x - 0 is x for every x, so nothing is left but the broadcast
-}
-
 template <class T, Layout kLayout, int kVectors, int kRows>
 __attribute__((noinline)) void micro_kernel(const Tile<T>& tile) {
   constexpr int kWidth = Vec<T>::width;
@@ -95,7 +90,7 @@ __attribute__((noinline)) void micro_kernel(const Tile<T>& tile) {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const T* element = kLayout == Layout::kColumns ? a + r : r < 7 ? a + r * lda : a7 + (r - 7) * lda;
-      const Vec<T> x = broadcast(element);
+      const Vec<T> x = Vec<T>(*element);
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) acc[r][v] = fma(x, b_row[v], acc[r][v]);
     }

@@ -63,6 +63,11 @@ struct Vec {
       return Vec((Raw)(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p)));
     else
       return Vec((Raw)(_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1u), p)));
+#elif defined(PE_ISA_AVX2)
+    if constexpr (sizeof(T) == 4)
+      return Vec((Raw)(_mm256_maskload_ps(p, first_lanes(n))));
+    else
+      return Vec((Raw)(_mm256_maskload_pd(p, first_lanes(n))));
 #else
     Vec r{Raw{}};
     std::memcpy(&r.v, p, static_cast<size_t>(n) * sizeof(T));
@@ -75,10 +80,25 @@ struct Vec {
       _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1u), v);
     else
       _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << n) - 1u), v);
+#elif defined(PE_ISA_AVX2)
+    if constexpr (sizeof(T) == 4)
+      _mm256_maskstore_ps(p, first_lanes(n), v);
+    else
+      _mm256_maskstore_pd(p, first_lanes(n), v);
 #else
     std::memcpy(p, &v, static_cast<size_t>(n) * sizeof(T));
 #endif
   }
+
+#if defined(PE_ISA_AVX2)
+ private:
+  static PE_INLINE __m256i first_lanes(int64_t n) {
+    if constexpr (sizeof(T) == 4)
+      return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    else
+      return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+  }
+#endif
 };
 
 // A lane is all ones (true) or all zeros.

@@ -41,9 +41,18 @@ void assign_inplace(const Tensor& x, const Tensor& y, const char* op) {
   const Tensor value = to(y, x.dtype());
   if (!x->view_base) {
     const Edge edge = linked ? gradient_edge(value) : Edge{};
+    const bool overwritten = grad_enabled() && !linked && requires_grad(x);
+    const Edge before = overwritten ? gradient_edge(x) : Edge{};
     copy_into(x, value);
     mark_written(x);
     if (linked) set_grad_fn(x, edge.node, edge.output_nr);
+    if (overwritten) {  // what x was no longer counts: its gradient is zero
+      auto backward = [](const Backward& b) { return Grads{full(b.dy[0].shape(), 0, b.dy[0].dtype())}; };
+      NodeRef node(new FunctionNode<decltype(backward)>(op, 1, std::move(backward)));
+      node->edges = {before};
+      node->outputs[0] = {x.shape(), x.dtype()};
+      set_grad_fn(x, node, 0);
+    }
     return;
   }
   const Tensor base{x->view_base};
@@ -100,9 +109,29 @@ void add_into(const Tensor& x, const Tensor& y) {
   mark_written(x);
 }
 
+namespace {
+
+// Gradients that read x itself need a copy: x is about to be overwritten.
+bool saves_input(UnaryOp op) {
+  enum { NOTHING, INPUT, OUTPUT };
+  constexpr int kSaves[] = {
+#define UNARY(name, saves, ...) saves,
+#include "kernels/unary.def"
+#undef UNARY
+  };
+  return kSaves[int(op)] == INPUT;
+}
+
+bool saves_left(BinaryOp op, const Tensor& right) {
+  if (op == BinaryOp::add || op == BinaryOp::sub) return false;
+  return !(op == BinaryOp::mul || op == BinaryOp::div) || requires_grad(right);
+}
+
+}  // namespace
+
 void unary_(UnaryOp op, const Tensor& x, double p0, double p1) {
   check_inplace(x, "in-place operation");
-  if (recording(x)) return assign_inplace(x, unary(op, x, p0, p1), "in-place operation");
+  if (recording(x)) return assign_inplace(x, unary(op, saves_input(op) ? clone(x) : x, p0, p1), "in-place operation");
   if (!is_floating(x.dtype())) return copy_(x, unary(op, x, p0, p1));
   const double params[2] = {p0, p1};
   kernels().unary(op, x.dtype(), make_loop({&x, &x}), params, x.data(), x.data());
@@ -115,10 +144,13 @@ void binary_(BinaryOp op, const Tensor& x, const Tensor& y) {
            "in-place operation: output with shape ", x.shape(), " doesn't match the broadcast shape ",
            broadcast_shapes(x.shape(), y.shape(), "in-place operation"));
   const DType t = op == BinaryOp::div && !is_floating(promote(x, y)) ? default_dtype() : promote(x, y);
-  PE_CHECK(is_floating(x.dtype()) || !is_floating(t), Runtime, "in-place operation: result type ", dtype_name(t),
+  PE_CHECK(is_floating(x.dtype()) || (!is_floating(t) && (x.dtype() != DType::Bool || t == DType::Bool)), Runtime, "in-place operation: result type ", dtype_name(t),
            " can't be cast to the desired output type ", dtype_name(x.dtype()));
   const Tensor owner = x->view_base ? Tensor(x->view_base) : x;
-  if (recording(x, owner, y)) return assign_inplace(x, binary(op, x, y), "in-place operation");
+  if (recording(x, owner, y)) {
+    const bool overlaps = x->storage == y->storage;
+    return assign_inplace(x, binary(op, saves_left(op, y) ? clone(x) : x, overlaps ? clone(y) : y), "in-place operation");
+  }
   if (t != x.dtype() || !is_floating(t) || x->storage == y->storage) return copy_(x, binary(op, x, y));
   const Tensor other = to(y, t);
   kernels().binary(op, t, make_loop({&x, &x, &other}), x.data(), other.data(), x.data());

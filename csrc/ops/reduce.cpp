@@ -218,7 +218,11 @@ Tensor var(const Tensor& x, const Dims& dims, double correction, bool keepdim) {
 }
 
 Tensor std(const Tensor& x, const Dims& dims, double correction, bool keepdim) {
-  return sqrt(var(x, dims, correction, keepdim));
+  const Tensor v = var(x, dims, correction, keepdim);
+  if (!recording(v)) return sqrt(v);
+  // The gradient where all elements are equal is 0, as in PyTorch; that of the square root would be NaN.
+  const Tensor zero = scalar_tensor(0, v.dtype()), flat = compare(CompareOp::eq, v, zero);
+  return where(flat, zero, sqrt(where(flat, scalar_tensor(1, v.dtype()), v)));
 }
 
 Tensor norm(const Tensor& x, double p, const Dims& dims, bool keepdim) {

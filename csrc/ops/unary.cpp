@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "autograd/node.h"
@@ -119,7 +120,8 @@ Tensor bitwise_not(const Tensor& x) {
 Tensor clamp(const Tensor& x, OptScalar low, OptScalar high) {
   PE_CHECK(low || high, Value, "clamp: at least one of 'min' or 'max' must not be None");
   const bool to_float = !is_floating(x.dtype()) && ((low && low->kind == Scalar::Float) || (high && high->kind == Scalar::Float));
-  return unary(UnaryOp::clamp, to_float ? to(x, default_dtype()) : x, low ? low->d : -INFINITY, high ? high->d : INFINITY);
+  const double top = high ? high->d : INFINITY;
+  return unary(UnaryOp::clamp, to_float ? to(x, default_dtype()) : x, std::min(low ? low->d : -INFINITY, top), top);
 }
 
 }  // namespace pe::ops

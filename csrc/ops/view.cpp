@@ -307,10 +307,23 @@ Tensor diagonal(const Tensor& x, int64_t offset, int64_t dim1, int64_t dim2) {
   strides.push_back(x.strides()[a] + x.strides()[b]);
   return view_of("diagonal", x, x->offset + first, shape, strides,
                  [before = x.shape(), offset, a, b](const Backward& back) {
-                   back.refuse_create_graph();
-                   const Tensor dx = zeros_like_shape(before, back.dy[0].dtype());
-                   copy_into(diagonal(dx, offset, a, b), back.dy[0]);
-                   return Grads{dx};
+                   // With the two dimensions last, the diagonal's positions are a pair of index lists.
+                   const int64_t length = back.dy[0].size(-1);
+                   Dims order, shape;
+                   for (int i = 0; i < before.size(); ++i)
+                     if (i != a && i != b) order.push_back(i);
+                   Indices indices(size_t(order.size()));
+                   for (const bool column : {false, true}) {
+                     const int64_t start = column ? std::max<int64_t>(offset, 0) : std::max<int64_t>(-offset, 0);
+                     indices.push_back(arange(start, start + length, int64_t(1), DType::Int64));
+                     order.push_back(column ? b : a);
+                   }
+                   Dims inverse = order;
+                   for (int i = 0; i < order.size(); ++i) {
+                     shape.push_back(before[int(order[i])]);
+                     inverse[int(order[i])] = i;
+                   }
+                   return Grads{permute(index_put(full(shape, 0, back.dy[0].dtype()), indices, back.dy[0], false), inverse)};
                  });
 }
 

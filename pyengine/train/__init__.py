@@ -1,4 +1,4 @@
-"""Training: the loop (`fit`, `evaluate`), exact checkpoints, metrics, progress, and whole jobs as the command runs them."""
+"""Training: the loop (`fit`, `evaluate`), exact checkpoints, metrics, progress, and whole jobs for the command."""
 
 from pyengine.train.checkpoint import Checkpoint, load_checkpoint
 from pyengine.train.config import TrainConfig

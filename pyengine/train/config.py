@@ -28,7 +28,7 @@ def _option(
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """All that decides what a run computes. `TrainConfig.create` checks the values and fills in what depends on others."""
+    """All that decides what a run computes. `create` checks the values and fills in what depends on others."""
 
     model: str = _option("lenet5", "lenet5, mlp or small_cnn")
     data: str = _option("digits", "digits (come with the package), mnist, fashion-mnist or cifar10")

@@ -9,7 +9,7 @@ from pyengine.train.metrics import Row
 
 
 def draw_curve(path: Path, rows: Sequence[Row], title: str = "") -> bool:
-    """Draws loss and accuracy over the epochs into a PNG; False when there is nothing to draw or nothing to draw with."""
+    """Draws loss and accuracy over the epochs into a PNG; False without rows or without matplotlib."""
     if not rows:
         return False
     try:

@@ -36,7 +36,7 @@ def fit(
 
     The scheduler steps once per optimizer step. A `state` that a checkpoint restored goes on where it stood, in
     mid-epoch too. With a `checkpoint`, the run is saved after every epoch and as often in between as it asks for. When
-    `stop()` becomes true the run is saved and `Interrupted` is raised; a loss that is not finite raises `DivergedError`.
+    `stop()` becomes true it is saved and `Interrupted` is raised; a loss that is not finite raises `DivergedError`.
     """
     state = state or RunState()
     progress = progress or Silent()

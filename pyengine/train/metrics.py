@@ -69,7 +69,7 @@ def to_csv(rows: Iterable[Row]) -> str:
 
 
 def write_metrics(folder: Path, rows: Iterable[Row]) -> None:
-    """Writes metrics.jsonl and metrics.csv anew from all rows: whenever the process dies, each file holds whole epochs."""
+    """Writes metrics.jsonl and metrics.csv anew, atomically: whenever the process dies, each holds whole epochs."""
     rows = list(rows)
     write_atomic(folder / "metrics.jsonl", to_jsonl(rows).encode())
     write_atomic(folder / "metrics.csv", to_csv(rows).encode())

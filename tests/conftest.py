@@ -1,0 +1,28 @@
+"""Makes sure that the tests see the installed package."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _without_source_folder() -> None:
+    """Takes the repository's root, which `python -m pytest` puts first, off the path: pyengine/ there has no compiled
+    module unless one was built in place, and would hide the installed package."""
+    if not any((ROOT / "pyengine").glob("_C.*so")):
+        sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+
+
+_without_source_folder()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _away_from_the_source_folder(tmp_path_factory: pytest.TempPathFactory):
+    """Tests that start `python -m pyengine` or `python -c` must not find the source folder in the current one either."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(before)
