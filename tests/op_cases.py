@@ -120,6 +120,11 @@ ACTIVATIONS: list[tuple[str, dict[str, Any], Callable[..., Any], tuple[float, ..
 SPECIAL = listed(np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.5, 1e-6, -1e-6, 88.0, -88.0, 1e4, 1e30, -1e30)
 # These need other numbers than SPECIAL has; reference values at infinity are the limits.
 NOT_SPECIAL = {"tan"}
+# PyTorch's gradients of these are good to float32 only; the same function out of other operations.
+TORCH_BY_HAND = {
+    "celu": lambda m, x, alpha: m.where(x > 0, x, alpha * m.expm1(x / alpha)),
+    "hardsigmoid": lambda m, x: m.clamp(x / 6 + 0.5, 0, 1),
+}
 NO_LIMIT = {"hardswish"}  # at -infinity, PyTorch gives NaN where the limit is 0
 
 
@@ -142,7 +147,7 @@ def of_one_tensor() -> None:
         case(f"{name}-sliced", method, T(2, 3, 17, fill=fill, layout="sliced"), **options)
         case(f"{name}-empty", call, T(0, 3, fill=fill), **options)
         case(f"{name}-scalar", call, T(fill=fill), **options)
-        case(f"{name}-in_place", in_place, T(2, 16, fill=fill, layout="transposed"), **options)
+        case(f"{name}-in_place", in_place, T(2, 16, fill=fill, layout="transposed"), torch=call, **options)
         if name not in NOT_SPECIAL:
             case(f"{name}-special", call, T(34, fill=SPECIAL, grad=False), **{**options, "reference": None})
     for name, arguments, reference, kinks in ACTIVATIONS:
@@ -151,9 +156,11 @@ def of_one_tensor() -> None:
         def call(m: Any, x: Any, name: str = name, arguments: dict[str, Any] = arguments) -> Any:
             return getattr(F(m), name)(x, **arguments)
 
-        case(tag, call, T(3, 11, fill=away_from(*kinks, scale=2.5)), reference=reference, gradgrad=True)
-        case(f"{tag}-33", call, T(2, 33, fill=away_from(*kinks, scale=2.5), layout="rows"), reference=reference)
-        case(f"{tag}-channels_last", call, T(2, 3, 4, 5, fill=away_from(*kinks), layout="channels_last"), reference=reference)
+        by_hand = TORCH_BY_HAND.get(name)
+        options = {"reference": reference, "torch": by_hand and (lambda m, x, f=by_hand, a=arguments: f(m, x, **a))}
+        case(tag, call, T(3, 11, fill=away_from(*kinks, scale=2.5)), gradgrad=True, **options)
+        case(f"{tag}-33", call, T(2, 33, fill=away_from(*kinks, scale=2.5), layout="rows"), **options)
+        case(f"{tag}-channels_last", call, T(2, 3, 4, 5, fill=away_from(*kinks), layout="channels_last"), **options)
         limits = (np.nan, np.inf, 0.0, -0.0) if name in NO_LIMIT else (np.nan, np.inf, -np.inf, 0.0, -0.0)
         case(f"{tag}-nan", call, T(8, fill=listed(*limits), grad=False))
 
@@ -292,8 +299,10 @@ def of_two_tensors() -> None:
     case("mul_-itself", lambda m, a: a.clone().mul_(a), T(4, 17), ulps=1)
     case("copy_", lambda m, a, b: a.clone().copy_(b), T(4, 17, layout="transposed"), T(17), ulps=0)
     case("copy_-view", lambda m, a, b: _written(a * 1, lambda y: y[:, 2:5].copy_(b)), T(4, 17), T(4, 1), ulps=0)
+    case("copy_-overwrites", lambda m, a, b: _written(a * 2, lambda y: y.copy_(b.detach())), T(4, 17), T(17), ulps=0)
     case("copy_-dtypes", lambda m, a, b: a.clone().copy_(b), T(4, 17, fill=integers(0, 9)), I64(17, high=9), dtypes=(*FLOATS, *INTS), ulps=0)
-    case("fill_", lambda m, a: a.clone().fill_(3.5), T(4, 17), ulps=0, grad=False)
+    case("fill_", lambda m, a: a.clone().fill_(3.5), T(4, 17), ulps=0)
+    case("zero_", lambda m, a: (a * 2).zero_() + a, T(4, 17))
     case("zero_-view", lambda m, a: _written(a * 2, lambda y: y[::2].zero_()), T(5, 7), ulps=0)
 
 
@@ -333,6 +342,7 @@ def reductions() -> None:
                     call,
                     x,
                     reference=lambda x, f=reference, dims=dims, keepdim=keepdim: f(x, axis=dims, keepdims=keepdim),
+                    torch=(lambda m, x, dims=dims, keepdim=keepdim: m.linalg.vector_norm(x, 2, dims, keepdim)) if name == "norm" else None,
                     **options,
                 )
         if name != "logsumexp":
@@ -371,7 +381,8 @@ def reductions() -> None:
         case(f"{name}-nan", lambda m, x, name=name: getattr(m, name)(x, 1), T(3, 18, fill=nan, grad=False), reference=lambda x, name=name: getattr(np, name.replace("amax", "max").replace("amin", "min"))(x, axis=1))
         case(f"{name}-first", lambda m, x, name=name: getattr(m, name)(x, 1), T(4, 40, fill=integers(0, 3), grad=False), reference=lambda x, name=name: getattr(np, name.replace("amax", "max").replace("amin", "min"))(x, axis=1))
     for name in ("sum", "prod", "amax", "amin", "any", "all", "count_nonzero"):
-        dtypes = ("bool", *INTS)
+        # any and all of uint8 are bool here, as of every other dtype; PyTorch gives uint8
+        dtypes = ("bool", "int32", "int64") if name in ("any", "all") else ("bool", *INTS)
         case(f"{name}-ints", lambda m, x, name=name: getattr(m, name)(x), T(3, 6, fill=integers(0, 4)), dtypes=dtypes)
         case(f"{name}-ints-dim", lambda m, x, name=name: getattr(m, name)(x, dim=1), T(4, 35, fill=integers(0, 4)), dtypes=dtypes if name != "prod" else ("bool", "int64"))
         case(f"{name}-ints-transposed", lambda m, x, name=name: getattr(m, name)(x, dim=0), T(17, 33, fill=integers(0, 2), layout="transposed"), dtypes=dtypes)
@@ -432,7 +443,7 @@ def products() -> None:
             ("i,j->ij", (3,), (4,)), ("i,i->", (5,), (5,)), ("bchw,kc->bkhw", (2, 3, 4, 5), (6, 3)), ("...ij,...jk->...ik", (2, 3, 4), (2, 4, 5)), ("b...,b...->b", (2, 3, 4), (2, 3, 4)),
             ("ijk,jl,km->ilm", (2, 3, 4), (3, 2), (4, 3)), ("ba", (3, 4)), ("bhqd,bhkd->bhqk", (2, 2, 3, 4), (2, 2, 5, 4)), ("iij,j->i", (3, 3, 4), (4,))]  # fmt: skip
     for equation, *shapes in sums:
-        case(f"einsum-{equation}", lambda m, *x, e=equation: m.einsum(e, *x), *(T(*s) for s in shapes), reference=lambda *x, e=equation: np.einsum(e, *x), ulps=8, gradgrad=sum(map(math.prod, shapes)) < 40)
+        case(f"einsum-{equation}", lambda m, *x, e=equation: m.einsum(e, *x), *(T(*s) for s in shapes), reference=(lambda *x, e=equation: np.einsum(e, *x)) if not equation.endswith("->b") else None, ulps=8, gradgrad=sum(map(math.prod, shapes)) < 40)
 
 
 # --- views and joins
@@ -572,11 +583,11 @@ def indexing() -> None:
     for dim in (0, 1, -1):
         case(f"index_select-{dim}", lambda m, x, i, dim=dim: m.index_select(x, dim, i), T(4, 5, 3, layout="transposed"), I64(7, high=3), reference=lambda x, i, dim=dim: x.take(i, dim), ulps=0, gradgrad=dim == 1)
         case(f"gather-{dim}", lambda m, x, i, dim=dim: m.gather(x, dim, i), x, I64(3, 4, 2, high=3), ulps=0, gradgrad=dim == 1)
-        case(f"scatter_add-{dim}", lambda m, x, i, v, dim=dim: m.scatter_add(x, dim, i, v), x, I64(3, 4, 2, high=3), T(4, 5, 3),
+        case(f"scatter_add-{dim}", lambda m, x, i, v, dim=dim: m.scatter_add(x, dim, i, v), x, I64(3, 4, 2, high=3), T(3, 4, 2),
              reference=lambda x, i, v, dim=dim: ref.scatter(x, dim, i, v, add=True), gradgrad=dim == 1)  # fmt: skip
     unique = Input((3, 4), listed(3, 0, 1, 2, 0, 1, 2, 3, 2, 3, 0, 1), "int64")
     case("scatter", lambda m, x, i, v: m.scatter(x, 1, i, v), T(3, 6), unique, T(3, 4), reference=lambda x, i, v: ref.scatter(x, 1, i, v), ulps=0, gradgrad=True)
-    case("scatter-larger", lambda m, x, i, v: m.scatter(x, 1, i, v), T(4, 6, layout="transposed"), unique, T(5, 5), ulps=0)
+    case("scatter-larger", lambda m, x, i, v: m.scatter(x, 1, i, v), T(4, 6, layout="transposed"), unique, T(5, 5), torch=lambda m, x, i, v: m.scatter(x, 1, i, v[:3, :4]), ulps=0)
     case("scatter-value", lambda m, x, i: m.scatter(x, 1, i, 2.5), T(3, 6), unique, ulps=0)
     case("scatter_", lambda m, x, i, v: x.clone().scatter_(1, i, v), T(3, 6), unique, T(3, 4), ulps=0)
     case("scatter_add_", lambda m, x, i, v: x.clone().scatter_add_(0, i, v), T(3, 4), I64(6, 4, high=3), T(6, 4))
@@ -707,7 +718,7 @@ def pooling() -> None:
         ("overlap", (2, 16, 6, 6), (3, 1, 1)),
         ("gaps", x, (1, 2)),
         ("whole", (2, 5, 4, 4), (4,)),
-        ("large", (1, 2, 20, 20), (17,)),
+        ("window-17", (1, 2, 20, 20), (17,)),
         ("batch-0", (0, 3, 4, 4), (2,)),
         ("one", (1, 1, 1, 1), (1,)),
     ]
@@ -757,7 +768,7 @@ def pooling() -> None:
 
 def normalization() -> None:
     for tag, x in (("2d", T(9, 17)), ("3d", T(4, 5, 7)), ("4d", T(3, 16, 5, 4)), ("4d-33", T(2, 33, 3, 5)), ("channels_last", T(3, 17, 5, 4, layout="channels_last")), ("one-channel", T(4, 1, 6, 7)),
-                   ("strided", T(4, 6, 5, 7, layout="sliced")), ("large", T(4, 8, 33, 31)), ("5d", T(2, 3, 2, 3, 4))):  # fmt: skip
+                   ("strided", T(4, 6, 5, 7, layout="sliced")), ("wide", T(4, 8, 33, 31)), ("5d", T(2, 3, 2, 3, 4))):  # fmt: skip
         c = x.shape[1]
         affine, running = (T(c), T(c)), (Input((c,), normal, grad=False), Input((c,), positive, grad=False))
         case(f"batch_norm-{tag}", lambda m, x, w, b: F(m).batch_norm(x, None, None, w, b, True), x, *affine, reference=ref.batch_norm, ulps=16, grad_ulps=48)
@@ -847,7 +858,62 @@ def losses() -> None:
     case("mse_loss-broadcast", lambda m, x, y: F(m).mse_loss(x, y.expand(4, 17)), x, T(17))
 
 
-for rows in (of_one_tensor, of_two_tensors, reductions, products, views, joins, indexing, sorting, convolution, pooling, normalization, losses):
+# --- sizes with work for several threads
+
+
+def large() -> None:
+    matrix, image = T(301, 403), T(5, 16, 33, 34)
+    case("relu-large", lambda m, x: m.relu(x), T(100_003, fill=away_from(0)), ulps=0)
+    case("add-large", lambda m, x, y: x + y, matrix, T(403, layout="sliced"), ulps=1)
+    case("mul-large-transposed", lambda m, x, y: x * y, T(301, 403, layout="transposed"), matrix, ulps=1)
+    case("contiguous-large", lambda m, x: x.contiguous() * 2, T(301, 403, layout="transposed"), ulps=0)
+    case("contiguous-large-channels_last", lambda m, x: x.contiguous() * 2, image.like("channels_last"), ulps=0)
+    case("to-channels_last-large", lambda m, x: x.contiguous(memory_format=m.channels_last) * 2, image, ulps=0)
+    case("cat-large", lambda m, x, y: m.cat([x, y], 1), matrix, matrix.like("transposed"), ulps=0)
+    for dim in (0, 1):
+        for layout in ("plain", "transposed"):
+            case(f"sum-large-{dim}-{layout}", lambda m, x, dim=dim: m.sum(x, dim=dim), matrix.like(layout))
+            case(f"max-large-{dim}-{layout}", lambda m, x, dim=dim: m.max(x, dim), Input(matrix.shape, distinct, None, layout), ulps=0)
+        case(f"softmax-large-{dim}", lambda m, x, dim=dim: m.softmax(x, dim), matrix)
+        case(f"index_select-large-{dim}", lambda m, x, i, dim=dim: m.index_select(x, dim, i), matrix, I64(500, high=301), ulps=0, grad_ulps=32)
+    for layout in ("plain", "channels_last"):
+        x = image.like(layout)
+        case(f"conv2d-large-{layout}", lambda m, x, w, b: F(m).conv2d(x, w, b, padding=1), x, T(33, 16, 3, 3), T(33), ulps=8, grad_ulps=32)
+        case(f"conv2d-large-planar-{layout}", lambda m, x, w, b: F(m).conv2d(x, w, b), T(9, 3, 33, 34, layout=layout), T(17, 3, 5, 5), T(17), ulps=8, grad_ulps=32)
+        case(f"conv2d-large-depthwise-{layout}", lambda m, x, w: F(m).conv2d(x, w, padding=1, groups=16), x, T(16, 1, 3, 3), ulps=8, grad_ulps=32)
+        case(f"conv2d-large-1x1-{layout}", lambda m, x, w: F(m).conv2d(x, w, stride=2), x, T(65, 16, 1, 1), ulps=8, grad_ulps=32)
+        case(f"max_pool2d-large-{layout}", lambda m, x: F(m).max_pool2d(x, 3, 2, 1), Input(image.shape, distinct, None, layout), ulps=0)
+        case(f"avg_pool2d-large-{layout}", lambda m, x: F(m).avg_pool2d(x, 3, 2, 1), x)
+        case(f"batch_norm-large-{layout}", lambda m, x, w, b: F(m).batch_norm(x, None, None, w, b, True), x, T(16), T(16), ulps=16, grad_ulps=64)
+    case("linear-large", lambda m, x, w, b: F(m).linear(x, w, b), T(70, 401), T(203, 401), T(203), ulps=8, grad_ulps=24)
+    case("bmm-large", lambda m, a, b: m.bmm(a, b), T(5, 65, 70), T(5, 70, 67, layout="transposed"), ulps=8)
+    case("cross_entropy-large", lambda m, x, t: F(m).cross_entropy(x, t), T(500, 103), I64(500, high=103), ulps=8)
+
+
+for rows in (of_one_tensor, of_two_tensors, reductions, products, views, joins, indexing, sorting, convolution, pooling, normalization, losses, large):
     rows()
 BY_ID = {c.id: c for c in CASES}
 assert len(BY_ID) == len(CASES), "two cases of one id"
+
+# What the benchmarks time: a case, with inputs of a size that training has.
+TIMED: dict[str, tuple[Input, ...]] = {
+    "add-same": (T(64, 32, 28, 28), T(64, 32, 28, 28)),
+    "relu": (T(64, 32, 28, 28),),
+    "exp": (T(64, 32, 28, 28),),
+    "F.gelu": (T(64, 32, 28, 28),),
+    "sum-dim": (T(1024, 1024),),
+    "contiguous-large": (T(1024, 1024, layout="transposed"),),
+    "mm": (T(512, 512), T(512, 512)),
+    "linear-(64,)-True": (T(64, 784), T(256, 784), T(256)),
+    "conv2d-lenet-1": (T(64, 1, 28, 28), T(6, 1, 5, 5), T(6)),
+    "conv2d-lenet-2": (T(64, 6, 14, 14), T(16, 6, 5, 5), T(16)),
+    "conv2d-3x3-channels_last": (T(32, 64, 28, 28, layout="channels_last"), T(64, 64, 3, 3), T(64)),
+    "conv2d-1x1-channels_last": (T(32, 64, 28, 28, layout="channels_last"), T(128, 64, 1, 1), T(128)),
+    "max_pool2d-2": (T(64, 6, 28, 28),),
+    "avg_pool2d-2-channels_last": (T(32, 64, 28, 28, layout="channels_last"),),
+    "batch_norm-channels_last": (T(32, 64, 28, 28, layout="channels_last"), T(64), T(64)),
+    "softmax-rows": (T(512, 1000),),
+    "cross_entropy-2d-mean": (T(512, 1000), I64(512, high=1000)),
+    "sort-0-False": (T(64, 1000),),
+}
+assert TIMED.keys() <= BY_ID.keys()

@@ -124,7 +124,7 @@ def test_strides():
         np.testing.assert_array_equal((x + 1).numpy(), view + 1)
         if view.size:
             assert x.data_ptr() == view.ctypes.data
-    assert pe.from_numpy(np.float64(3.0).reshape(())).item() == 3
+    assert pe.from_numpy(np.array(3.0)).item() == 3
     assert pe.from_numpy(np.zeros((3, 0))).shape == (3, 0)
     assert pe.from_numpy(np.asfortranarray(a)).is_contiguous() is False
     assert pe.from_numpy(np.zeros((1, 5), order="F")).is_contiguous()
@@ -194,7 +194,8 @@ def test_array_protocol():
     assert np.array(x, copy=False).ctypes.data == x.data_ptr()
     with pytest.raises(ValueError):
         np.array(x, dtype=np.float64, copy=False)
-    assert np.sum(x) == 15 and np.mean(x) == 2.5 and np.max(x) == 5
+    assert np.sum(x) == 15 and np.mean(x) == 2.5 and np.sum(x, axis=0).tolist() == [3, 5, 7]
+    assert x.sum(axis=1, keepdims=True).shape == (2, 1) and x.amax(axis=(0, 1)).item() == 5
     np.testing.assert_array_equal(np.concatenate([x, x]), np.concatenate([a, a]))
     np.testing.assert_allclose(np.exp(x), np.exp(a))
     np.testing.assert_array_equal(np.stack([x, x]).shape, (2, 2, 3))

@@ -84,6 +84,12 @@ py::array to_numpy(const Tensor& x) {
   return a;
 }
 
+// What an exported buffer keeps: the memory, also when the tensor's `data` is replaced meanwhile.
+struct BufferExport {
+  Tensor tensor;
+  Py_ssize_t shape[kMaxDims], strides[kMaxDims];
+};
+
 }  // namespace
 
 Tensor tensor_from(const py::handle& data) {
@@ -101,6 +107,8 @@ Tensor tensor_from(const py::handle& data) {
   }
   PE_CHECK(a.dtype().kind() != 'O' && a.dtype().kind() != 'U' && a.dtype().kind() != 'S', Type,
            "tensor: could not make a tensor of an object of type ", Py_TYPE(data.ptr())->tp_name);
+  if (a.dtype().byteorder() == '>') a = a.attr("astype")(a.dtype().attr("newbyteorder")("=")).cast<py::array>();
+  if (!a.attr("flags").attr("aligned").cast<bool>()) a = a.attr("copy")().cast<py::array>();
   DType t;
   if (!engine_dtype(a.dtype(), t)) {
     const char kind = a.dtype().kind();  // float16, int8, int16, uint16, uint32 ... widen to what holds them
@@ -120,10 +128,10 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     PE_CHECK(!(flags & PyBUF_WRITABLE) || !x->storage->read_only, Value, "buffer: the tensor's memory is read-only");
     PE_CHECK((flags & PyBUF_STRIDES) == PyBUF_STRIDES || x.is_contiguous(), Value, "buffer: the tensor is not contiguous");
     static const char* const formats[kNumDTypes] = {"?", "B", "i", "q", "f", "d"};
-    auto* sizes = new Py_ssize_t[size_t(2 * x.dim() + 1)];
+    auto* exported = new BufferExport{alias(x), {}, {}};
     for (int i = 0; i < x.dim(); ++i) {
-      sizes[i] = Py_ssize_t(x.shape()[i]);
-      sizes[x.dim() + i] = Py_ssize_t(x.strides()[i]) * Py_ssize_t(item_size(x.dtype()));
+      exported->shape[i] = Py_ssize_t(x.shape()[i]);
+      exported->strides[i] = Py_ssize_t(x.strides()[i]) * Py_ssize_t(item_size(x.dtype()));
     }
     *view = {};
     view->buf = x.data();
@@ -134,9 +142,9 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     view->readonly = x->storage->read_only;
     view->ndim = x.dim();
     view->format = flags & PyBUF_FORMAT ? const_cast<char*>(formats[int(x.dtype())]) : nullptr;
-    view->shape = flags & PyBUF_ND ? sizes : nullptr;
-    view->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? sizes + x.dim() : nullptr;
-    view->internal = sizes;
+    view->shape = flags & PyBUF_ND ? exported->shape : nullptr;
+    view->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? exported->strides : nullptr;
+    view->internal = exported;
     return 0;
   } catch (const std::exception& e) {
     view->obj = nullptr;
@@ -145,7 +153,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   }
 }
 
-void release_buffer(PyObject*, Py_buffer* view) { delete[] static_cast<Py_ssize_t*>(view->internal); }
+void release_buffer(PyObject*, Py_buffer* view) { delete static_cast<BufferExport*>(view->internal); }
 
 void bind_numpy(py::module_& m) {
   m.def(

@@ -16,9 +16,22 @@ py::object values_indices(const ops::Pair& pair) {
   return py::handle(type)(std::get<0>(pair), std::get<1>(pair));
 }
 
+// NumPy's names for the same arguments, which PyTorch takes as well: x.sum(axis=0, keepdims=True), np.sum(x).
+template <class F>
+void define_axis_names(Define& define, const char* name, const F& f) {
+  define.both(
+      name,
+      [f, name](const Tensor& x, const OptDims& axis, bool keepdims, OptDType dtype, const py::object& out) {
+        PE_CHECK(out.is_none(), Value, name, ": out is not supported");
+        return f(dtype ? ops::to(x, *dtype) : x, or_all(axis), keepdims);
+      },
+      "", py::kw_only(), arg("axis"), arg("keepdims") = false, arg("dtype") = py::none(), arg("out") = py::none());
+}
+
 template <class F>
 void define_reduction(Define& define, const char* name, const F& f, const char* doc) {
   define.both(name, [f](const Tensor& x, const OptDims& dim, bool keepdim) { return f(x, or_all(dim), keepdim); }, doc, arg("dim") = py::none(), arg("keepdim") = false);
+  define_axis_names(define, name, f);
 }
 
 // max() of everything, max(dim) with indices, max(other) elementwise.
@@ -38,6 +51,7 @@ void bind_reduce(py::module_& m) {
   auto with_dtype = [&](const char* name, auto f, const char* doc) {
     define.both(name, [f](const Tensor& x, const OptDims& dim, bool keepdim, OptDType dtype) { return f(x, or_all(dim), keepdim, dtype); }, doc,
                 arg("dim") = py::none(), arg("keepdim") = false, py::kw_only(), arg("dtype") = py::none());
+    define_axis_names(define, name, [f](const Tensor& x, const Dims& axis, bool keepdims) { return f(x, axis, keepdims, OptDType()); });
   };
   with_dtype("sum", [](const Tensor& x, const Dims& d, bool k, OptDType t) { return ops::sum(x, d, k, t); }, "The sum over dim (all by default); integers give int64.");
   with_dtype("mean", [](const Tensor& x, const Dims& d, bool k, OptDType t) { return ops::mean(x, d, k, t); }, "The mean over dim (all by default), of floats.");

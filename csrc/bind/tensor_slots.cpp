@@ -15,8 +15,12 @@ bool operand(PyObject* o, Tensor& x) {
     return true;
   }
   Scalar value(0);
-  if (!to_scalar(o, value)) return false;
-  x = ops::wrapped_number(value);
+  if (to_scalar(o, value)) {
+    x = ops::wrapped_number(value);
+    return true;
+  }
+  if (!PyObject_HasAttrString(o, "__array_interface__")) return false;
+  x = tensor_from(o);
   return true;
 }
 

@@ -1,5 +1,5 @@
 // One TensorImpl has one Python object for life. While Python holds it, the object owns a count of the impl. When Python's
-// last reference goes but C++ still holds the impl (in a graph, as a .grad), tp_finalize hands the object over: the impl then
+// last reference goes but C++ still holds the impl (in a graph, as a .grad), the object is handed over: the impl then
 // owns it, with its attributes, weak references and subclass, and wrap() gives the same object back.
 #include "bind/tensor_type.h"
 
@@ -26,20 +26,17 @@ struct PyTensor {
 
 PyTensor* cast(PyObject* o) { return reinterpret_cast<PyTensor*>(o); }
 
-// The collector marks an object as finalized and never finalizes it again; one that came back to life must be markable anew.
-// The mark is the lowest bit of the second word before the object (Include/internal/pycore_gc.h).
-void forget_finalization(PyObject* o) {
-  uintptr_t* head = reinterpret_cast<uintptr_t*>(o) - 2;
-  head[1] &= ~uintptr_t(1);
-}
-
+// The collector's way of asking, before it clears the attributes of a cycle.
 void finalize(PyObject* self) {
   if (cast(self)->impl && cast(self)->impl->take_python()) Py_INCREF(self);
 }
 
 void dealloc(PyObject* self) {
-  // A subclass's own dealloc has finalized already; then this call does nothing.
-  if (PyObject_CallFinalizerFromDealloc(self) < 0) return;
+  // Not through tp_finalize, which runs once in an object's life: a tensor may change hands any number of times.
+  if (cast(self)->impl && cast(self)->impl->take_python()) {
+    _Py_NewReference(self);
+    return;
+  }
   PyObject_GC_UnTrack(self);
   PyTypeObject* type = Py_TYPE(self);
   if (cast(self)->weak_references) PyObject_ClearWeakRefs(self);
@@ -118,7 +115,6 @@ PyObject* wrap(const Tensor& x) {
   if (!self) return attach(TensorType, x);
   if (x->owns_python()) {  // its reference passes to the caller
     x->return_python();
-    forget_finalization(self);
     return self;
   }
   Py_INCREF(self);

@@ -323,7 +323,7 @@ Tensor diagonal(const Tensor& x, int64_t offset, int64_t dim1, int64_t dim2) {
                      shape.push_back(before[int(order[i])]);
                      inverse[int(order[i])] = i;
                    }
-                   return Grads{permute(index_put(full(shape, 0, back.dy[0].dtype()), indices, back.dy[0], false), inverse)};
+                   return Grads{permute(index_put(zeros_like_shape(shape, back.dy[0].dtype()), indices, back.dy[0], false), inverse)};
                  });
 }
 

@@ -182,7 +182,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def _threshold(input: Tensor, threshold: float, value: float) -> Tensor:
-    return _C.where(input > threshold, input, value)
+    return _C.where(input <= threshold, value, input)  # NaN stays NaN
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
@@ -202,7 +202,7 @@ def tanhshrink(input: Tensor) -> Tensor:
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x where |x| > lambd, else 0."""
-    return _C.where(input.abs() > lambd, input, 0.0)
+    return _C.where(input.abs() <= lambd, 0.0, input)  # NaN stays NaN
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
