@@ -147,6 +147,14 @@ def batch_norm(
     return y if b is None else y + b.reshape(channel)
 
 
+def layer_norm(x: Array, w: Array | None = None, b: Array | None = None, dims: int = 1, eps: float = 1e-5) -> Array:
+    """Over the last `dims` dimensions."""
+    axes = tuple(range(x.ndim - dims, x.ndim))
+    y = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
+    y = y if w is None else y * w
+    return y if b is None else y + b
+
+
 def reduced(losses: Array, reduction: str, divisor: float) -> Array:
     return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.sum() / divisor
 

@@ -105,9 +105,9 @@ void forward(const Conv2dShape& s, const T* x, const T* w, const T* bias, T* y) 
   if (s.N * s.P * s.Q == 0 || s.K == 0) return;
   const Target<T> to = {y, s.P, s.Q, s.K, 1, 1, 0, 0, bias};
   if (is_depthwise(s)) {
-    T* const packed = scratch<T>(kScratchShared, s.C * s.R * s.S);
+    T* const packed = scratch<T>(kScratchShared, packed_depthwise_size<T>(s));
     pack_depthwise(s, w, packed);
-    return depthwise_convolve(forward_im2col(s, x), s.S, packed, to);
+    return depthwise_convolve(forward_im2col(s, x), s.S, packed, s.R * s.S, to);
   }
   T* const packed = scratch<T>(kScratchShared, s.groups * ceil_div(outputs, kPanel<T>) * depth * kPanel<T>);
   pack_forward(s, w, packed);
@@ -121,15 +121,15 @@ void backward_input(const Conv2dShape& s, const T* dy, const T* w, T* dx) {
   const int64_t channels = s.C / s.groups, outputs = s.K / s.groups;
   if (s.N * s.H * s.W == 0 || s.C == 0) return;
   const bool depthwise = is_depthwise(s);
-  const int64_t panels = depthwise ? s.C : s.groups * ceil_div(channels, kPanel<T>) * kPanel<T>;
-  T* const packed = scratch<T>(kScratchShared, panels * s.R * s.S * outputs);
+  const int64_t gemm_size = s.groups * ceil_div(channels, kPanel<T>) * kPanel<T> * s.R * s.S * outputs;
+  T* const packed = scratch<T>(kScratchShared, depthwise ? packed_depthwise_size<T>(s) : gemm_size);
   if (depthwise) pack_depthwise(s, w, packed);
   for (int64_t h = 0; h < smaller(s.stride_h, s.H); ++h)
     for (int64_t v = 0; v < smaller(s.stride_w, s.W); ++v) {
       const Im2col<T> columns = backward_im2col(s, dy, h, v);
       const Target<T> to = {dx, s.H, s.W, s.C, s.stride_h, s.stride_w, h, v, nullptr};
       if (depthwise) {
-        depthwise_convolve(columns, s.S, packed, to);
+        depthwise_convolve(columns, s.S, packed, s.R * s.S, to);
         continue;
       }
       pack_backward(s, columns.h, columns.w, w, packed);

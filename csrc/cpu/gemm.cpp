@@ -146,7 +146,8 @@ void gemm_private(const GemmShape& s, const T* a, const T* b, const T* bias, T* 
   const bool split = groups == panels && blocks * panels < 8 && s.k >= kSplitDepth;
   const int64_t slices = split ? clamped(16 / (blocks * panels), 1, s.k / kSliceDepth) : 1;
   T* const partial = slices > 1 ? scratch<T>(kScratchPartial, slices * s.batch * s.m * s.n) : nullptr;
-  const bool copy = aliases<T>(s.lda) && s.n > kPanel<T>;
+  // A column of a transposed A is spread over few sets of the L1 cache.
+  const bool copy = (A::kLayout == Layout::kColumns || aliases<T>(s.lda)) && s.n > kPanel<T>;
   parallel_for(blocks * groups * slices, nanoseconds<T>(work), [&](int64_t piece) {
     const int64_t group = piece % groups, m_block = piece / groups % m_blocks;
     const int64_t batch = piece / (groups * m_blocks) % s.batch, slice = piece / (groups * blocks);
