@@ -141,8 +141,8 @@ def fill_and_zero(L, x, r, s):
 
 def inplace_functions(L, x, r, s):
     b = x * 2
+    b.mul_(r).add_(r).sub_(1).div_(5.0)
     b.exp_()
-    b.add_(r).mul_(b).sub_(1).div_(r + 5)
     return (b.clamp(-1, 2),)
 
 

@@ -22,8 +22,6 @@ from pyengine.autograd import gradcheck, gradgradcheck
 HAVE_TORCH = importlib.util.find_spec("torch") is not None
 if HAVE_TORCH:
     import torch
-
-    torch.set_num_threads(1)  # two pools of spinning threads in one process spoil each other
 else:
     torch = None
 
@@ -31,6 +29,18 @@ Array = np.ndarray
 NO_REFERENCE = "PyTorch is not installed, and this case has no NumPy reference"
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _torch_on_one_thread() -> Any:
+    """Two pools of spinning threads in one process spoil each other."""
+    if not HAVE_TORCH:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 # --- inputs and comparison

@@ -64,6 +64,12 @@ class PythonNode final : public Node {
 
 void record_function(const std::string& name, const py::object& ctx, const py::object& callback, const Tensors& inputs, const Tensors& outputs,
                      const std::vector<OptTensor>& saved, const std::vector<bool>& differentiable, bool materialize) {
+  for (const Tensor& y : outputs)
+    for (const Tensor& x : inputs) {
+      if (!y.same(x)) continue;  // written to in place
+      PE_CHECK(!(x->autograd && x->autograd->requires_grad), Runtime, name, ": a leaf Variable that requires grad is being used in an in-place operation");
+      PE_CHECK(!x->view_base, Runtime, name, ": a Function cannot change a view in place (mark_dirty); clone() it before");
+    }
   static std::vector<std::unique_ptr<std::string>> names;  // a node keeps a pointer to its name
   const std::string* kept = nullptr;
   for (const auto& n : names)
