@@ -13,6 +13,7 @@ namespace {
 
 // Keeps a gradient in the leaf's own memory layout and out of reach of other owners.
 Tensor own_gradient(const Tensor& leaf, const Tensor& dy) {
+  dy.data();  // a deferred gradient must not keep what it is made of
   const bool mine = dy->use_count() == 1 && dy->storage->unique() && dy.strides() == leaf.strides();
   if (mine || grad_enabled()) return dy;
   Tensor copy = empty_like(leaf);
