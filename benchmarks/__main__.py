@@ -1,4 +1,4 @@
-"""The command: python -m benchmarks {steps,overhead,import,memory,all}."""
+"""The command: python -m benchmarks {steps,overhead,import,memory,ops,all}."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import machine, memory, overhead, report, start, steps
+from . import machine, memory, ops, overhead, report, start, steps
 from .networks import NETWORKS
 from .processes import ChildError
 from .settings import TORCH_MODES, Settings
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[Settings], report.Section]] = {
     "overhead": overhead.run,
     "import": start.run,
     "memory": memory.run,
+    "ops": ops.run,
 }
 RESULTS = Path(__file__).with_name("results")
 
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
         "overhead": "what a call costs on four elements",
         "import": "import time and size",
         "memory": "peak memory of a training run",
+        "ops": "every operation of the tests' case table",
         "all": "all of them, in one report",
     }
     for name, text in texts.items():
@@ -49,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         command.add_argument("--no-torch", action="store_true", help="measure pyengine alone")
         command.add_argument("--wheel", type=Path, metavar="FILE", help="a wheel whose size is reported")
+        command.add_argument("--cases", default="", metavar="REGEX", help="which operations of `ops` (default: all)")
         command.add_argument("--out", type=Path, metavar="DIR", help="for the report (default: benchmarks/results)")
         command.add_argument(
             "--quick", action="store_true", help="only to see that everything runs; prints, and writes nothing"
@@ -70,6 +73,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         torch=torch,
         quick=options.quick,
         wheel=options.wheel,
+        cases=options.cases,
     )
 
 

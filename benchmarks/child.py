@@ -14,7 +14,8 @@ import statistics
 import sys
 import time
 import timeit
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -110,19 +111,32 @@ def small_calls(engine: Any) -> dict[str, Callable[[], Any]]:
     }
 
 
-def overhead(engine: Any, seconds: float) -> Job:
-    """A slice: the time of each small call, in seconds."""
-    calls = {}
-    for name, call in small_calls(engine).items():
+def timed(calls: Iterable[tuple[str, Callable[[], Any]]], seconds: float) -> Job:
+    """A slice: the time of each call, in seconds; each is repeated for some `seconds`."""
+    timers = {}
+    for name, call in calls:
         timer = timeit.Timer(call)
-        timer.timeit(100)
-        once = timer.timeit(100) / 100
-        calls[name] = timer, max(10, int(seconds / once))
+        timer.timeit(10)
+        once = timer.timeit(10) / 10
+        timers[name] = timer, max(10, int(seconds / once))
 
     def measure() -> dict[str, float]:
-        return {name: timer.timeit(number) / number for name, (timer, number) in calls.items()}
+        return {name: timer.timeit(number) / number for name, (timer, number) in timers.items()}
 
     return measure
+
+
+def overhead(engine: Any, seconds: float) -> Job:
+    """A slice: the time of each small call."""
+    return timed(small_calls(engine).items(), seconds)
+
+
+def ops(engine: Any, seconds: float, pattern: str) -> Job:
+    """A slice: the time of each case of the tests' table."""
+    from case_calls import case_calls
+
+    warnings.simplefilter("ignore")
+    return timed(case_calls(engine, pattern), seconds)
 
 
 def facts(engine: Any) -> dict[str, Any]:
@@ -139,7 +153,7 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     engine = importlib.import_module(options.pop("engine"))
     engine.set_num_threads(options.pop("threads"))
-    jobs: dict[str, Callable[..., Job]] = {"steps": steps, "memory": memory, "overhead": overhead}
+    jobs: dict[str, Callable[..., Job]] = {"steps": steps, "memory": memory, "overhead": overhead, "ops": ops}
     measure = jobs[options.pop("job")](engine, **options)
     print(json.dumps(facts(engine)), file=answers, flush=True)
     for _ in sys.stdin:

@@ -11,7 +11,8 @@ TORCH_MODES = ("eager", "channels_last", "compile")
 
 
 class Settings(NamedTuple):
-    """`seconds` is the length of a slice; without `torch`, pyengine is measured alone."""
+    """`seconds` is the length of a slice; without `torch`, pyengine is measured alone; `cases` is a
+    regular expression for the names of `ops`."""
 
     threads: int
     rounds: int
@@ -21,6 +22,7 @@ class Settings(NamedTuple):
     torch: bool
     quick: bool
     wheel: Path | None
+    cases: str
 
     def variants(self) -> list[Variant]:
         """Who takes turns in a benchmark of networks."""

@@ -117,12 +117,12 @@ def _backward(
 class RemovableHandle:
     """Takes back a hook: `remove()`, or the end of a `with` block."""
 
-    def __init__(self, switch: Any) -> None:
-        self._switch = switch
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
 
     def remove(self) -> None:
         """Removes the hook; a second call does nothing."""
-        self._switch.remove()
+        self._handle.remove()
 
     def __enter__(self) -> RemovableHandle:
         return self

@@ -21,7 +21,7 @@ _without_source_folder()
 
 @pytest.fixture(scope="session", autouse=True)
 def _away_from_the_source_folder(tmp_path_factory: pytest.TempPathFactory):
-    """Tests that start `python -m pyengine` or `python -c` must not find the source folder in the current one either."""
+    """Processes that tests start must not find the source folder in the current folder either."""
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     yield

@@ -14,7 +14,22 @@ from typing import Any
 
 import numpy as np
 import op_references as ref
-from op_inputs import BOOL, I64, Input, T, away_from, between_integers, bits, distinct, integers, listed, normal, positive, probabilities, uniform
+from op_inputs import (
+    BOOL,
+    I64,
+    Input,
+    T,
+    away_from,
+    between_integers,
+    bits,
+    distinct,
+    integers,
+    listed,
+    normal,
+    positive,
+    probabilities,
+    uniform,
+)
 
 FLOATS = ("float32", "float64")
 INTS = ("uint8", "int32", "int64")
@@ -42,9 +57,12 @@ def case(id: str, call: Callable[..., Any], *inputs: Input, **options: Any) -> N
     CASES.append(Case(id, call, inputs, **options))
 
 
-def F(m: Any) -> Any:  # noqa: N802
+def F(m: Any) -> Any:
     return m.nn.functional
 
+
+# A table: a row stays a row.
+# fmt: off
 
 # --- functions of one tensor: (name, NumPy's, fill, options)
 
@@ -121,10 +139,7 @@ SPECIAL = listed(np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.5, 
 # These need other numbers than SPECIAL has; reference values at infinity are the limits.
 NOT_SPECIAL = {"tan"}
 # PyTorch's gradients of these are good to float32 only; the same function out of other operations.
-TORCH_BY_HAND = {
-    "celu": lambda m, x, alpha: m.where(x > 0, x, alpha * m.expm1(x / alpha)),
-    "hardsigmoid": lambda m, x: m.clamp(x / 6 + 0.5, 0, 1),
-}
+TORCH_BY_HAND = {"celu": lambda m, x, alpha: m.where(x > 0, x, alpha * m.expm1(x / alpha)), "hardsigmoid": lambda m, x: m.clamp(x / 6 + 0.5, 0, 1)}
 NO_LIMIT = {"hardswish"}  # at -infinity, PyTorch gives NaN where the limit is 0
 
 
@@ -177,6 +192,9 @@ def of_one_tensor() -> None:
                 (lambda m, x: m.clamp(x, -1, 1)) if name == "clamp" else (lambda m, x, name=name: getattr(m, name)(x)),
                 T(3, 4, 5, 7, fill=away_from(-1, 0, 1), layout=layout),
             )
+
+    case("F.gelu-tail", lambda m, x: F(m).gelu(x), T(301, fill=uniform(-5, 5)), torch=lambda m, x: x * 0.5 * m.erfc(x / -SQRT_2),
+         reference=lambda x: x * 0.5 * ref.erfc(x / -SQRT_2), relative=True, ulps=16)  # fmt: skip
 
     x = away_from(-0.5, 0.75)
     case("clamp", lambda m, x: m.clamp(x, -0.5, 0.75), T(3, 11, fill=x), reference=lambda x: np.clip(x, -0.5, 0.75), ulps=0, gradgrad=True)
@@ -250,12 +268,19 @@ def of_two_tensors() -> None:
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         reference = getattr(np, {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}[name])
         case(f"{name}-special", lambda m, a, b, name=name: getattr(m, name)(a, b), *special, reference=reference)
-        case(f"{name}-ints", lambda m, a, b, name=name: getattr(m, name)(a, b), T(5, 17, fill=integers(0, 4)), T(17, fill=integers(0, 4)), dtypes=("bool", *INTS), reference=reference)
+        case(
+            f"{name}-ints",
+            lambda m, a, b, name=name: getattr(m, name)(a, b),
+            T(5, 17, fill=integers(0, 4)),
+            T(17, fill=integers(0, 4)),
+            dtypes=("bool", *INTS),
+            reference=reference,
+        )
         case(f"{name}-scalar", lambda m, a, name=name: getattr(m, name)(a, 1), T(5, 17, fill=integers(0, 4), layout="transposed"), dtypes=(*FLOATS, *INTS))
     small = (T(5, 17, fill=integers(1, 20)), T(17, fill=integers(1, 6)))
     signed = (T(5, 17, fill=integers(-20, 20)), T(17, fill=listed(-3, -2, -1, 1, 2, 3)))
     for name, reference in (("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("maximum", np.maximum), ("minimum", np.minimum),
-                            ("remainder", np.remainder), ("fmod", np.fmod), ("floor_divide", np.floor_divide), ("pow", np.power)):  # fmt: skip
+                            ("remainder", np.remainder), ("fmod", np.fmod), ("floor_divide", np.floor_divide), ("pow", np.power)):
         case(f"{name}-ints", lambda m, a, b, name=name: getattr(m, name)(a, b), *small, dtypes=INTS, reference=reference)
         if name != "pow":
             case(f"{name}-signed", lambda m, a, b, name=name: getattr(m, name)(a, b), *signed, dtypes=("int32", "int64"), reference=reference)
@@ -263,11 +288,25 @@ def of_two_tensors() -> None:
     case("div-ints-floor", lambda m, a, b: m.div(a, b, rounding_mode="floor"), *signed, dtypes=("int32", "int64"))
     case("div-ints-trunc", lambda m, a, b: m.div(a, b, rounding_mode="trunc"), *signed, dtypes=("int32", "int64"))
     for name in ("bitwise_and", "bitwise_or", "bitwise_xor"):
-        case(f"{name}", lambda m, a, b, name=name: getattr(m, name)(a, b), T(5, 17, fill=integers(0, 100)), T(17, fill=integers(0, 100)), dtypes=("bool", *INTS), reference=getattr(np, name))
+        case(
+            f"{name}",
+            lambda m, a, b, name=name: getattr(m, name)(a, b),
+            T(5, 17, fill=integers(0, 100)),
+            T(17, fill=integers(0, 100)),
+            dtypes=("bool", *INTS),
+            reference=getattr(np, name),
+        )
     case("shift_left", lambda m, a, b: a << b, *small, dtypes=INTS, reference=np.left_shift)
     case("shift_right", lambda m, a, b: a >> b, *small, dtypes=INTS, reference=np.right_shift)
     for name in ("logical_and", "logical_or", "logical_xor"):
-        case(f"{name}", lambda m, a, b, name=name: getattr(m, name)(a, b), T(35, fill=integers(0, 2)), T(35, fill=integers(0, 2)), dtypes=("bool", "int64", "float32"), grad=False)
+        case(
+            f"{name}",
+            lambda m, a, b, name=name: getattr(m, name)(a, b),
+            T(35, fill=integers(0, 2)),
+            T(35, fill=integers(0, 2)),
+            dtypes=("bool", "int64", "float32"),
+            grad=False,
+        )
 
     x, p = T(3, 11), T(3, 11, fill=positive)
     case("add-alpha", lambda m, a, b: m.add(a, b, alpha=2.5), x, T(11), reference=lambda a, b: a + 2.5 * b, gradgrad=True)
@@ -286,9 +325,25 @@ def of_two_tensors() -> None:
     case("addcdiv", lambda m, x, a, b: m.addcdiv(x, a, b, value=0.5), x, T(11), T(3, 1, fill=positive), reference=lambda x, a, b: x + 0.5 * a / b)
     case("where", lambda m, c, a, b: m.where(c, a, b), BOOL(4, 33), T(4, 33), T(4, 33), reference=np.where, ulps=0, gradgrad=True)
     case("where-broadcast", lambda m, c, a, b: m.where(c, a, b), BOOL(4, 1), T(17), T(3, 1, 1), reference=np.where, ulps=0)
-    case("where-strided", lambda m, c, a, b: m.where(c, a, b), BOOL(5, 17).like("transposed"), T(5, 17, layout="sliced"), T(5, 17, layout="transposed"), reference=np.where, ulps=0)
+    case(
+        "where-strided",
+        lambda m, c, a, b: m.where(c, a, b),
+        BOOL(5, 17).like("transposed"),
+        T(5, 17, layout="sliced"),
+        T(5, 17, layout="transposed"),
+        reference=np.where,
+        ulps=0,
+    )
     case("where-scalar", lambda m, c, a: m.where(c, a, 2.0), BOOL(4, 33), T(4, 33), reference=lambda c, a: np.where(c, a, 2.0), ulps=0)
-    case("where-ints", lambda m, c, a, b: m.where(c, a, b), BOOL(4, 33), T(4, 33, fill=integers(0, 99)), T(33, fill=integers(0, 99)), dtypes=("bool", *INTS), reference=np.where)
+    case(
+        "where-ints",
+        lambda m, c, a, b: m.where(c, a, b),
+        BOOL(4, 33),
+        T(4, 33, fill=integers(0, 99)),
+        T(33, fill=integers(0, 99)),
+        dtypes=("bool", *INTS),
+        reference=np.where,
+    )
     case("where-positions", lambda m, x: m.where(x > 1), T(4, 5, fill=integers(0, 4)), reference=lambda x: np.where(x > 1), grad=False)
     case("masked_fill", lambda m, x, c: x.masked_fill(c, -3.0), T(4, 33), BOOL(33), ulps=0, gradgrad=True)
     case("masked_fill_", lambda m, x, c: x.clone().masked_fill_(c, 2.0), T(4, 33), BOOL(4, 33), ulps=0)
@@ -316,7 +371,7 @@ def _written(y: Any, write: Callable[[Any], Any]) -> Any:
 
 def reductions() -> None:
     shapes = [("matrix", T(5, 33)), ("4d", T(2, 3, 4, 17)), ("channels_last", T(2, 3, 4, 5, layout="channels_last")), ("transposed", T(31, 16, layout="transposed")),
-              ("sliced", T(3, 5, 15, layout="sliced")), ("expanded", T(3, 17, layout="expanded"))]  # fmt: skip
+              ("sliced", T(3, 5, 15, layout="sliced")), ("expanded", T(3, 17, layout="expanded"))]
     named = {
         "sum": (np.sum, {}),
         "mean": (np.mean, {}),
@@ -330,7 +385,7 @@ def reductions() -> None:
     for name, (reference, options) in named.items():
         for tag, x in shapes:
             if name in ("amax", "amin"):
-                x = Input(x.shape, distinct, None, x.layout)  # noqa: PLW2901
+                x = Input(x.shape, distinct, None, x.layout)
             all_dims = tuple(range(len(x.shape)))
             for dims, keepdim in ((0, False), (-1, True), (all_dims, False), (all_dims[1:], False), ((0, len(all_dims) - 1), True)):
 
@@ -375,16 +430,34 @@ def reductions() -> None:
                 case(f"{name}-dim-{k}-{dim}", lambda m, x, name=name, dim=dim: getattr(m, name)(x, dim, keepdim=dim == 0), x, ulps=0, gradgrad=k == 1)
         for name in ("argmax", "argmin"):
             case(f"{name}-{k}", lambda m, x, name=name: getattr(m, name)(x), x, reference=getattr(np, name), grad=False)
-            case(f"{name}-{k}-dim", lambda m, x, name=name: getattr(m, name)(x, dim=1, keepdim=True), x, reference=lambda x, name=name: getattr(np, name)(x, axis=1, keepdims=True), grad=False)
+            case(
+                f"{name}-{k}-dim",
+                lambda m, x, name=name: getattr(m, name)(x, dim=1, keepdim=True),
+                x,
+                reference=lambda x, name=name: getattr(np, name)(x, axis=1, keepdims=True),
+                grad=False,
+            )
     for name in ("argmax", "argmin", "amax", "amin"):
         nan = listed(1.0, 5.0, np.nan, 7.0, np.nan, -1.0, 2.0)
-        case(f"{name}-nan", lambda m, x, name=name: getattr(m, name)(x, 1), T(3, 18, fill=nan, grad=False), reference=lambda x, name=name: getattr(np, name.replace("amax", "max").replace("amin", "min"))(x, axis=1))
-        case(f"{name}-first", lambda m, x, name=name: getattr(m, name)(x, 1), T(4, 40, fill=integers(0, 3), grad=False), reference=lambda x, name=name: getattr(np, name.replace("amax", "max").replace("amin", "min"))(x, axis=1))
+        case(
+            f"{name}-nan",
+            lambda m, x, name=name: getattr(m, name)(x, 1),
+            T(3, 18, fill=nan, grad=False),
+            reference=lambda x, name=name: getattr(np, name.replace("amax", "max").replace("amin", "min"))(x, axis=1),
+        )
+        case(
+            f"{name}-first",
+            lambda m, x, name=name: getattr(m, name)(x, 1),
+            T(4, 40, fill=integers(0, 3), grad=False),
+            reference=lambda x, name=name: getattr(np, name.replace("amax", "max").replace("amin", "min"))(x, axis=1),
+        )
     for name in ("sum", "prod", "amax", "amin", "any", "all", "count_nonzero"):
         # any and all of uint8 are bool here, as of every other dtype; PyTorch gives uint8
         dtypes = ("bool", "int32", "int64") if name in ("any", "all") else ("bool", *INTS)
         case(f"{name}-ints", lambda m, x, name=name: getattr(m, name)(x), T(3, 6, fill=integers(0, 4)), dtypes=dtypes)
-        case(f"{name}-ints-dim", lambda m, x, name=name: getattr(m, name)(x, dim=1), T(4, 35, fill=integers(0, 4)), dtypes=dtypes if name != "prod" else ("bool", "int64"))
+        case(
+            f"{name}-ints-dim", lambda m, x, name=name: getattr(m, name)(x, dim=1), T(4, 35, fill=integers(0, 4)), dtypes=dtypes if name != "prod" else ("bool", "int64")
+        )
         case(f"{name}-ints-transposed", lambda m, x, name=name: getattr(m, name)(x, dim=0), T(17, 33, fill=integers(0, 2), layout="transposed"), dtypes=dtypes)
     for name in ("any", "all", "count_nonzero"):
         case(f"{name}-floats", lambda m, x, name=name: getattr(m, name)(x, 1), T(5, 17, fill=listed(0.0, 0.0, 0.0, np.nan, 0.0, 1.0, 0.0)), grad=False)
@@ -402,8 +475,17 @@ def reductions() -> None:
     case("logsumexp-extreme", lambda m, x: m.logsumexp(x, 1), T(2, 4, fill=listed(1000.0, 1000.0, -np.inf, 999.0, -np.inf, -np.inf, -np.inf, -np.inf), grad=False))
     for name, reference in (("cumsum", np.cumsum), ("cumprod", np.cumprod)):
         for dim in (0, 1, -1):
-            case(f"{name}-{dim}", lambda m, x, name=name, dim=dim: getattr(m, name)(x, dim), T(3, 5, 4), reference=lambda x, f=reference, dim=dim: f(x, dim), gradgrad=True)
-        case(f"{name}-transposed", lambda m, x, name=name: getattr(m, name)(x, 1), T(17, 33, fill=uniform(0.8, 1.2), layout="transposed"), reference=lambda x, f=reference: f(x, 1), ulps=16, grad_ulps=64)
+            case(
+                f"{name}-{dim}", lambda m, x, name=name, dim=dim: getattr(m, name)(x, dim), T(3, 5, 4), reference=lambda x, f=reference, dim=dim: f(x, dim), gradgrad=True
+            )
+        case(
+            f"{name}-transposed",
+            lambda m, x, name=name: getattr(m, name)(x, 1),
+            T(17, 33, fill=uniform(0.8, 1.2), layout="transposed"),
+            reference=lambda x, f=reference: f(x, 1),
+            ulps=16,
+            grad_ulps=64,
+        )
         case(f"{name}-ints", lambda m, x, name=name: getattr(m, name)(x, 0), T(6, 3, fill=integers(0, 3)), dtypes=("bool", *INTS))
         case(f"{name}-scalar", lambda m, x, name=name: getattr(m, name)(x, 0), T())
         case(f"{name}-empty", lambda m, x, name=name: getattr(m, name)(x, 1), T(3, 0))
@@ -418,9 +500,17 @@ def reductions() -> None:
 def products() -> None:
     pairs = [((5,), (5,)), ((4, 5), (5,)), ((5,), (5, 3)), ((4, 5), (5, 3)), ((1, 1), (1, 1)), ((33, 17), (17, 31)), ((2, 3, 4), (4,)), ((4,), (2, 4, 3)),
              ((2, 3, 4), (4, 5)), ((3, 4), (2, 4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 1, 3, 4), (3, 4, 5)), ((2, 0, 4), (4, 5)), ((3, 0), (0, 4)), ((0, 3), (3, 4)),
-             ((1, 65), (65, 70)), ((70, 64), (64, 1)), ((2, 17, 33), (1, 33, 16))]  # fmt: skip
+             ((1, 65), (65, 70)), ((70, 64), (64, 1)), ((2, 17, 33), (1, 33, 16))]
     for a, b in pairs:
-        case(f"matmul-{'x'.join(map(str, a))}-{'x'.join(map(str, b))}", lambda m, a, b: a @ b, T(*a), T(*b), reference=np.matmul, ulps=8, gradgrad=math.prod(a) + math.prod(b) < 40)
+        case(
+            f"matmul-{'x'.join(map(str, a))}-{'x'.join(map(str, b))}",
+            lambda m, a, b: a @ b,
+            T(*a),
+            T(*b),
+            reference=np.matmul,
+            ulps=8,
+            gradgrad=math.prod(a) + math.prod(b) < 40,
+        )
     for la in ("plain", "transposed", "sliced", "rows", "expanded"):
         for lb in ("plain", "transposed", "sliced", "rows", "expanded"):
             case(f"matmul-{la}-{lb}", lambda m, a, b: m.matmul(a, b), T(15, 33, layout=la), T(33, 18, layout=lb), reference=np.matmul, ulps=8)
@@ -432,18 +522,35 @@ def products() -> None:
     case("mv", lambda m, a, b: m.mv(a, b), T(4, 5), T(5), reference=np.matmul, ulps=8)
     case("dot", lambda m, a, b: m.dot(a, b), T(33), T(33), reference=np.dot, ulps=8)
     case("outer", lambda m, a, b: m.outer(a, b), T(5), T(7), reference=np.outer)
-    case("addmm", lambda m, c, a, b: m.addmm(c, a, b, beta=0.5, alpha=2.0), T(3), T(4, 5), T(5, 3), reference=lambda c, a, b: 0.5 * c + 2 * (a @ b), ulps=8, gradgrad=True)
+    case(
+        "addmm", lambda m, c, a, b: m.addmm(c, a, b, beta=0.5, alpha=2.0), T(3), T(4, 5), T(5, 3), reference=lambda c, a, b: 0.5 * c + 2 * (a @ b), ulps=8, gradgrad=True
+    )
     for rows in ((), (1,), (7,), (2, 3), (0,), (64,)):
         for bias in (True, False):
             case(f"linear-{rows}-{bias}".replace(" ", ""), lambda m, x, w, b=None: F(m).linear(x, w, b), T(*rows, 17), T(5, 17), *([T(5)] if bias else []),
-                 reference=lambda x, w, b=0.0: x @ w.T + b, ulps=8, gradgrad=rows == (7,))  # fmt: skip
-    case("linear-strided", lambda m, x, w, b: F(m).linear(x, w, b), T(9, 33, layout="sliced"), T(31, 33, layout="transposed"), T(31, layout="sliced"), reference=lambda x, w, b: x @ w.T + b, ulps=8)
+                 reference=lambda x, w, b=0.0: x @ w.T + b, ulps=8, gradgrad=rows == (7,))
+    case(
+        "linear-strided",
+        lambda m, x, w, b: F(m).linear(x, w, b),
+        T(9, 33, layout="sliced"),
+        T(31, 33, layout="transposed"),
+        T(31, layout="sliced"),
+        reference=lambda x, w, b: x @ w.T + b,
+        ulps=8,
+    )
     case("linear-wide", lambda m, x, w, b: F(m).linear(x, w, b), T(64, 400), T(120, 400), T(120), reference=lambda x, w, b: x @ w.T + b, ulps=8)
     sums = [("ij,jk->ik", (3, 4), (4, 5)), ("ij,jk", (3, 4), (4, 5)), ("bij,bjk->bik", (2, 3, 4), (2, 4, 5)), ("ii->i", (4, 4)), ("ii", (4, 4)), ("ij->ji", (3, 4)), ("ij->", (3, 4)),
             ("i,j->ij", (3,), (4,)), ("i,i->", (5,), (5,)), ("bchw,kc->bkhw", (2, 3, 4, 5), (6, 3)), ("...ij,...jk->...ik", (2, 3, 4), (2, 4, 5)), ("b...,b...->b", (2, 3, 4), (2, 3, 4)),
-            ("ijk,jl,km->ilm", (2, 3, 4), (3, 2), (4, 3)), ("ba", (3, 4)), ("bhqd,bhkd->bhqk", (2, 2, 3, 4), (2, 2, 5, 4)), ("iij,j->i", (3, 3, 4), (4,))]  # fmt: skip
+            ("ijk,jl,km->ilm", (2, 3, 4), (3, 2), (4, 3)), ("ba", (3, 4)), ("bhqd,bhkd->bhqk", (2, 2, 3, 4), (2, 2, 5, 4)), ("iij,j->i", (3, 3, 4), (4,))]
     for equation, *shapes in sums:
-        case(f"einsum-{equation}", lambda m, *x, e=equation: m.einsum(e, *x), *(T(*s) for s in shapes), reference=(lambda *x, e=equation: np.einsum(e, *x)) if not equation.endswith("->b") else None, ulps=8, gradgrad=sum(map(math.prod, shapes)) < 40)
+        case(
+            f"einsum-{equation}",
+            lambda m, *x, e=equation: m.einsum(e, *x),
+            *(T(*s) for s in shapes),
+            reference=(lambda *x, e=equation: np.einsum(e, *x)) if not equation.endswith("->b") else None,
+            ulps=8,
+            gradgrad=sum(map(math.prod, shapes)) < 40,
+        )
 
 
 # --- views and joins
@@ -496,7 +603,13 @@ def views() -> None:
         ("view-fan-out", lambda m, x: x[0] * x[1] + x.sum(0)),
     ]
     for name, call in rows:
-        case(name, call, x, ulps=0 if "fan" not in name and name != "unsqueeze" else 4, gradgrad=name in ("reshape", "expand", "diagonal", "slice", "view-fan-out", "split-sizes"))
+        case(
+            name,
+            call,
+            x,
+            ulps=0 if "fan" not in name and name != "unsqueeze" else 4,
+            gradgrad=name in ("reshape", "expand", "diagonal", "slice", "view-fan-out", "split-sizes"),
+        )
         case(f"{name}-strided", call, y, ulps=0 if "fan" not in name and name != "unsqueeze" else 4)
     case("as_strided", lambda m, x: m.as_strided(x, (3, 4), (2, 3), 1), T(20), ulps=0, gradgrad=False)
     case("channels_last", lambda m, x: x.contiguous(memory_format=m.channels_last) * 2, T(2, 3, 4, 5), ulps=0)
@@ -520,11 +633,25 @@ def joins() -> None:
     case("cat-same", lambda m, a: m.cat([a, a], 0), T(3, 5), ulps=0)
     case("cat-dtypes", lambda m, a, b: m.cat([a, b], 0), T(3, fill=integers(0, 9)), I64(4, high=9), dtypes=(*FLOATS, *INTS), ulps=0)
     for dim in (0, 1, -1):
-        case(f"stack-{dim}", lambda m, a, b, dim=dim: m.stack([a, b], dim), T(3, 5), T(3, 5, layout="transposed"), reference=lambda a, b, dim=dim: np.stack([a, b], dim), ulps=0)
+        case(
+            f"stack-{dim}",
+            lambda m, a, b, dim=dim: m.stack([a, b], dim),
+            T(3, 5),
+            T(3, 5, layout="transposed"),
+            reference=lambda a, b, dim=dim: np.stack([a, b], dim),
+            ulps=0,
+        )
     modes = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     for mode, numpys in modes.items():
         case(f"pad-{mode}-1", lambda m, x, mode=mode: F(m).pad(x, (2, 3), mode), T(2, 3, 5), reference=lambda x, n=numpys: np.pad(x, ((0, 0), (0, 0), (2, 3)), n), ulps=0)
-        case(f"pad-{mode}-2", lambda m, x, mode=mode: F(m).pad(x, (1, 2, 2, 1), mode), T(2, 2, 4, 3, layout="channels_last"), reference=lambda x, n=numpys: np.pad(x, ((0, 0), (0, 0), (2, 1), (1, 2)), n), ulps=0, gradgrad=True)
+        case(
+            f"pad-{mode}-2",
+            lambda m, x, mode=mode: F(m).pad(x, (1, 2, 2, 1), mode),
+            T(2, 2, 4, 3, layout="channels_last"),
+            reference=lambda x, n=numpys: np.pad(x, ((0, 0), (0, 0), (2, 1), (1, 2)), n),
+            ulps=0,
+            gradgrad=True,
+        )
     case("pad-constant", lambda m, x: F(m).pad(x, (1, 2)), T(3, 5), reference=lambda x: np.pad(x, ((0, 0), (1, 2))), ulps=0, gradgrad=True)
     case("pad-value", lambda m, x: F(m).pad(x, (1, 2, 0, 3), value=1.5), T(2, 3, 5, layout="reversed"), ulps=0)
     case("pad-crop", lambda m, x: F(m).pad(x, (-1, 2, 1, -2)), T(2, 4, 5), ulps=0)
@@ -581,13 +708,29 @@ def indexing() -> None:
     case("index_add_", lambda m, x, i, v: x.clone().index_add_(0, i, v), x, I64(6, high=4), T(6, 5, 3))
     case("index_fill_", lambda m, x, i: x.clone().index_fill_(1, i, 2.0), x, I64(3, high=5), ulps=0)
     for dim in (0, 1, -1):
-        case(f"index_select-{dim}", lambda m, x, i, dim=dim: m.index_select(x, dim, i), T(4, 5, 3, layout="transposed"), I64(7, high=3), reference=lambda x, i, dim=dim: x.take(i, dim), ulps=0, gradgrad=dim == 1)
+        case(
+            f"index_select-{dim}",
+            lambda m, x, i, dim=dim: m.index_select(x, dim, i),
+            T(4, 5, 3, layout="transposed"),
+            I64(7, high=3),
+            reference=lambda x, i, dim=dim: x.take(i, dim),
+            ulps=0,
+            gradgrad=dim == 1,
+        )
         case(f"gather-{dim}", lambda m, x, i, dim=dim: m.gather(x, dim, i), x, I64(3, 4, 2, high=3), ulps=0, gradgrad=dim == 1)
         case(f"scatter_add-{dim}", lambda m, x, i, v, dim=dim: m.scatter_add(x, dim, i, v), x, I64(3, 4, 2, high=3), T(3, 4, 2),
-             reference=lambda x, i, v, dim=dim: ref.scatter(x, dim, i, v, add=True), gradgrad=dim == 1)  # fmt: skip
+             reference=lambda x, i, v, dim=dim: ref.scatter(x, dim, i, v, add=True), gradgrad=dim == 1)
     unique = Input((3, 4), listed(3, 0, 1, 2, 0, 1, 2, 3, 2, 3, 0, 1), "int64")
     case("scatter", lambda m, x, i, v: m.scatter(x, 1, i, v), T(3, 6), unique, T(3, 4), reference=lambda x, i, v: ref.scatter(x, 1, i, v), ulps=0, gradgrad=True)
-    case("scatter-larger", lambda m, x, i, v: m.scatter(x, 1, i, v), T(4, 6, layout="transposed"), unique, T(5, 5), torch=lambda m, x, i, v: m.scatter(x, 1, i, v[:3, :4]), ulps=0)
+    case(
+        "scatter-larger",
+        lambda m, x, i, v: m.scatter(x, 1, i, v),
+        T(4, 6, layout="transposed"),
+        unique,
+        T(5, 5),
+        torch=lambda m, x, i, v: m.scatter(x, 1, i, v[:3, :4]),
+        ulps=0,
+    )
     case("scatter-value", lambda m, x, i: m.scatter(x, 1, i, 2.5), T(3, 6), unique, ulps=0)
     case("scatter_", lambda m, x, i, v: x.clone().scatter_(1, i, v), T(3, 6), unique, T(3, 4), ulps=0)
     case("scatter_add_", lambda m, x, i, v: x.clone().scatter_add_(0, i, v), T(3, 4), I64(6, 4, high=3), T(6, 4))
@@ -668,13 +811,20 @@ def convolution() -> None:
         ("depthwise", (2, 16, 7, 8), (16, 1, 3, 3), {"padding": 1, "groups": 16}),
         ("depthwise-17", (1, 17, 8, 7), (17, 1, 3, 3), {"padding": 1, "groups": 17, "stride": 2}),
         ("depthwise-5x5", (1, 33, 9, 9), (33, 1, 5, 5), {"padding": 2, "groups": 33}),
+        ("depthwise-7x7", (2, 17, 9, 10), (17, 1, 7, 7), {"padding": 3, "groups": 17}),
+        ("depthwise-7x7-small", (3, 16, 4, 3), (16, 1, 7, 7), {"padding": 3, "groups": 16}),
+        ("depthwise-7x7-stride", (1, 16, 13, 12), (16, 1, 7, 7), {"padding": 3, "groups": 16, "stride": 2}),
+        ("depthwise-4x6-strides", (1, 9, 14, 17), (9, 1, 4, 6), {"padding": (0, 4), "groups": 9, "stride": (2, 3)}),
+        ("depthwise-9x11", (1, 16, 12, 19), (16, 1, 9, 11), {"padding": (4, 5), "groups": 16}),
+        ("depthwise-no-padding", (2, 5, 11, 12), (5, 1, 5, 5), {"groups": 5}),
+        ("depthwise-skips", (1, 16, 9, 9), (16, 1, 2, 2), {"groups": 16, "stride": 4}),
         ("depthwise-dilation", (1, 8, 9, 9), (8, 1, 3, 3), {"padding": 2, "groups": 8, "dilation": 2}),
         ("depthwise-multiplier", (2, 8, 6, 6), (16, 1, 3, 3), {"padding": 1, "groups": 8}),
         ("batch-0", (0, 3, 5, 5), (4, 3, 3, 3), {"padding": 1}),
         ("batch-0-16", (0, 16, 5, 5), (4, 16, 3, 3), {"padding": 1}),
         ("stride-skips", (1, 16, 9, 9), (8, 16, 1, 1), {"stride": 4}),
         ("stride-over", (1, 3, 10, 10), (4, 3, 2, 2), {"stride": 3}),
-    ]  # fmt: skip
+    ]
     for id, x, w, arguments in rows:
 
         def call(m: Any, x: Any, w: Any, b: Any = None, arguments: dict[str, Any] = arguments) -> Any:
@@ -693,7 +843,14 @@ def convolution() -> None:
     case("conv2d-3d", lambda m, x, w, b: F(m).conv2d(x, w, b), T(3, 6, 7), T(4, 3, 3, 3), T(4), ulps=8)
     case("conv2d-same", lambda m, x, w: F(m).conv2d(x, w, padding="same"), T(1, 3, 6, 7), T(4, 3, 4, 3), ulps=8)
     case("conv2d-valid", lambda m, x, w: F(m).conv2d(x, w, padding="valid"), T(1, 3, 6, 7), T(4, 3, 4, 3), ulps=8)
-    case("conv2d-strided", lambda m, x, w, b: F(m).conv2d(x, w, b, padding=1), T(2, 9, 6, 7, layout="sliced"), T(8, 9, 3, 3, layout="reversed"), T(8, layout="sliced"), ulps=8)
+    case(
+        "conv2d-strided",
+        lambda m, x, w, b: F(m).conv2d(x, w, b, padding=1),
+        T(2, 9, 6, 7, layout="sliced"),
+        T(8, 9, 3, 3, layout="reversed"),
+        T(8, layout="sliced"),
+        ulps=8,
+    )
     case("conv2d-strided-planar", lambda m, x, w: F(m).conv2d(x, w, padding=1), T(2, 3, 6, 7, layout="transposed"), T(8, 3, 3, 3, layout="sliced"), ulps=8)
     case("conv2d-expanded", lambda m, x, w: F(m).conv2d(x, w), T(3, 2, 6, 7, layout="expanded"), T(4, 2, 3, 3, layout="expanded"), ulps=8)
     case("conv2d-twice", lambda m, x, w: F(m).conv2d(F(m).conv2d(x, w, padding=1), w, padding=1), T(2, 9, 5, 5), T(9, 9, 3, 3), ulps=16, grad_ulps=32)
@@ -729,7 +886,7 @@ def pooling() -> None:
             reference = (lambda x, a=arguments: ref.max_pool2d(x, *a)) if shape[0] else None
             case(f"max_pool2d-{tag}", lambda m, x, a=arguments: F(m).max_pool2d(x, *a), given, reference=reference, ulps=0, gradgrad=id == "pairs")
             case(f"max_pool2d-indices-{tag}", lambda m, x, a=arguments: F(m).max_pool2d(x, *a, *(None, 0, 1, False)[len(a) - 1 :], True), given, ulps=0,
-                 torch=lambda m, x, a=arguments: F(m).max_pool2d(x, *a, *(None, 0, 1, False)[len(a) - 1 :], return_indices=True))  # fmt: skip
+                 torch=lambda m, x, a=arguments: F(m).max_pool2d(x, *a, *(None, 0, 1, False)[len(a) - 1 :], return_indices=True))
     case("max_pool2d-3d", lambda m, x: F(m).max_pool2d(x, 2), T(3, 5, 6, fill=distinct), ulps=0)
     case("max_pool2d-ties", lambda m, x: F(m).max_pool2d(x, 2, return_indices=True), T(2, 3, 6, 6, fill=integers(0, 2)), ulps=0)
     case("max_pool2d-nan", lambda m, x: F(m).max_pool2d(x, 2), T(1, 2, 4, 4, fill=listed(1.0, np.nan, 2.0, 3.0, 4.0), grad=False), ulps=0)
@@ -750,14 +907,29 @@ def pooling() -> None:
     for id, shape, arguments, options in averages:
         for layout in ("plain", "channels_last"):
             reference = (lambda x, a=arguments, o=options: ref.avg_pool2d(x, *a, **o)) if shape[0] else None
-            case(f"avg_pool2d-{id}{'-' + layout if layout != 'plain' else ''}", lambda m, x, a=arguments, o=options: F(m).avg_pool2d(x, *a, **o), T(*shape, layout=layout), reference=reference)
+            case(
+                f"avg_pool2d-{id}{'-' + layout if layout != 'plain' else ''}",
+                lambda m, x, a=arguments, o=options: F(m).avg_pool2d(x, *a, **o),
+                T(*shape, layout=layout),
+                reference=reference,
+            )
     case("avg_pool2d-second", lambda m, x: F(m).avg_pool2d(x, 2, 1).square(), T(1, 2, 4, 3), gradgrad=True)
     case("avg_pool2d-3d", lambda m, x: F(m).avg_pool2d(x, 2), T(3, 5, 6))
     for p, q in ((1, 1), (2, 3), (7, 9), (3, 4), (5, 2), (9, 11)):
         for layout in ("plain", "channels_last"):
             tag = f"{p}x{q}{'-' + layout if layout != 'plain' else ''}"
-            case(f"adaptive_avg_pool2d-{tag}", lambda m, x, s=(p, q): F(m).adaptive_avg_pool2d(x, s), T(2, 17, 7, 9, layout=layout), reference=lambda x, s=(p, q): ref.adaptive_pool2d(x, s, np.mean))
-            case(f"adaptive_max_pool2d-{tag}", lambda m, x, s=(p, q): F(m).adaptive_max_pool2d(x, s, return_indices=True), T(2, 17, 7, 9, fill=distinct, layout=layout), ulps=0)
+            case(
+                f"adaptive_avg_pool2d-{tag}",
+                lambda m, x, s=(p, q): F(m).adaptive_avg_pool2d(x, s),
+                T(2, 17, 7, 9, layout=layout),
+                reference=lambda x, s=(p, q): ref.adaptive_pool2d(x, s, np.mean),
+            )
+            case(
+                f"adaptive_max_pool2d-{tag}",
+                lambda m, x, s=(p, q): F(m).adaptive_max_pool2d(x, s, return_indices=True),
+                T(2, 17, 7, 9, fill=distinct, layout=layout),
+                ulps=0,
+            )
     case("adaptive_avg_pool2d-none", lambda m, x: F(m).adaptive_avg_pool2d(x, (None, 2)), T(3, 5, 6))
     case("adaptive_avg_pool2d-second", lambda m, x: F(m).adaptive_avg_pool2d(x, (2, 2)).square(), T(1, 2, 3, 5), gradgrad=True)
     case("adaptive_max_pool2d-second", lambda m, x: F(m).adaptive_max_pool2d(x, (2, 2)).square(), T(1, 2, 3, 5, fill=distinct), gradgrad=True)
@@ -768,19 +940,47 @@ def pooling() -> None:
 
 def normalization() -> None:
     for tag, x in (("2d", T(9, 17)), ("3d", T(4, 5, 7)), ("4d", T(3, 16, 5, 4)), ("4d-33", T(2, 33, 3, 5)), ("channels_last", T(3, 17, 5, 4, layout="channels_last")), ("one-channel", T(4, 1, 6, 7)),
-                   ("strided", T(4, 6, 5, 7, layout="sliced")), ("wide", T(4, 8, 33, 31)), ("5d", T(2, 3, 2, 3, 4))):  # fmt: skip
+                   ("strided", T(4, 6, 5, 7, layout="sliced")), ("wide", T(4, 8, 33, 31)), ("5d", T(2, 3, 2, 3, 4))):
         c = x.shape[1]
         affine, running = (T(c), T(c)), (Input((c,), normal, grad=False), Input((c,), positive, grad=False))
         case(f"batch_norm-{tag}", lambda m, x, w, b: F(m).batch_norm(x, None, None, w, b, True), x, *affine, reference=ref.batch_norm, ulps=16, grad_ulps=48)
-        case(f"batch_norm-{tag}-plain", lambda m, x: F(m).batch_norm(x, None, None, training=True, eps=1e-3), x, reference=lambda x: ref.batch_norm(x, eps=1e-3), ulps=16, grad_ulps=48)
-        case(f"batch_norm-{tag}-eval", lambda m, x, w, b, mean, var: F(m).batch_norm(x, mean, var, w, b), x, *affine, *running, reference=ref.batch_norm, ulps=16, grad_ulps=32)
+        case(
+            f"batch_norm-{tag}-plain",
+            lambda m, x: F(m).batch_norm(x, None, None, training=True, eps=1e-3),
+            x,
+            reference=lambda x: ref.batch_norm(x, eps=1e-3),
+            ulps=16,
+            grad_ulps=48,
+        )
+        case(
+            f"batch_norm-{tag}-eval",
+            lambda m, x, w, b, mean, var: F(m).batch_norm(x, mean, var, w, b),
+            x,
+            *affine,
+            *running,
+            reference=ref.batch_norm,
+            ulps=16,
+            grad_ulps=32,
+        )
         case(f"batch_norm-{tag}-running", lambda m, x, mean, var: _with_running(m, x, mean, var), x, *running, ulps=16, grad_ulps=48)
     case("batch_norm-second", lambda m, x, w, b: F(m).batch_norm(x, None, None, w, b, True), T(3, 2, 2, 2), T(2), T(2), ulps=16, gradgrad=True)
-    case("batch_norm-second-eval", lambda m, x, w, b, mean, var: F(m).batch_norm(x, mean, var, w, b), T(3, 2, 2), T(2), T(2), Input((2,), normal, grad=False), Input((2,), positive, grad=False), ulps=16, gradgrad=True)
+    case(
+        "batch_norm-second-eval",
+        lambda m, x, w, b, mean, var: F(m).batch_norm(x, mean, var, w, b),
+        T(3, 2, 2),
+        T(2),
+        T(2),
+        Input((2,), normal, grad=False),
+        Input((2,), positive, grad=False),
+        ulps=16,
+        gradgrad=True,
+    )
     case("batch_norm-weight-only", lambda m, x, w: F(m).batch_norm(x, None, None, w, None, True), T(3, 4, 5), T(4), ulps=16, grad_ulps=48)
-    case("batch_norm-offset", lambda m, x: F(m).batch_norm(x + 100.0, None, None, training=True), T(8, 3, 5, 5), ulps=600, grad_ulps=2000)  # x + 100 rounds to 64 eps already
+    case(
+        "batch_norm-offset", lambda m, x: F(m).batch_norm(x + 100.0, None, None, training=True), T(8, 3, 5, 5), ulps=600, grad_ulps=2000
+    )  # x + 100 rounds to 64 eps already
     for tag, x, dims in (("64", T(7, 64), 1), ("33", T(9, 33), 1), ("5", T(3, 4, 5), 1), ("2-dims", T(3, 2, 5, 7), 2), ("all-dims", T(4, 5, 3), 3), ("long", T(3, 2500), 1),
-                         ("channels_last", T(2, 3, 4, 17, layout="transposed"), 1), ("strided", T(5, 19, layout="sliced"), 1), ("rows", T(301, 16), 1)):  # fmt: skip
+                         ("transposed", T(2, 3, 4, 17, layout="transposed"), 1), ("strided", T(5, 19, layout="sliced"), 1), ("rows", T(301, 16), 1)):  # fmt: skip
         shape = x.shape[len(x.shape) - dims :]
         case(f"layer_norm-{tag}", lambda m, x, w, b, s=shape: F(m).layer_norm(x, s, w, b), x, T(*shape), T(*shape), reference=lambda x, w, b, d=dims: ref.layer_norm(x, w, b, d), ulps=16, grad_ulps=48)
         case(f"layer_norm-{tag}-plain", lambda m, x, s=shape: F(m).layer_norm(x, s, eps=1e-3), x, reference=lambda x, d=dims: ref.layer_norm(x, None, None, d, 1e-3), ulps=16, grad_ulps=48)
@@ -793,9 +993,13 @@ def normalization() -> None:
     for name in ("softmax", "log_softmax"):
         reference = getattr(ref, name)
         for tag, x, dim in (("rows", T(5, 10), 1), ("33", T(4, 33), -1), ("columns", T(9, 17), 0), ("4d", T(2, 3, 4, 5), 1), ("channels_last", T(2, 17, 3, 4, layout="channels_last"), 1), ("transposed", T(15, 16, layout="transposed"), 1),
-                            ("one", T(5, 1), 1), ("empty", T(0, 3), 1), ("large", T(7, 1000, fill=uniform(-9, 9)), 1)):  # fmt: skip
-            case(f"{name}-{tag}", lambda m, x, name=name, dim=dim: getattr(m, name)(x, dim), x, reference=lambda x, f=reference, dim=dim: f(x, dim), gradgrad=tag == "rows")
-        case(f"{name}-extreme", lambda m, x, name=name: getattr(m, name)(x, 1), T(3, 4, fill=listed(1000.0, -1000.0, 999.0, 0.0)), reference=lambda x, f=reference: f(x, 1))
+                            ("one", T(5, 1), 1), ("empty", T(0, 3), 1), ("large", T(7, 1000, fill=uniform(-9, 9)), 1)):
+            case(
+                f"{name}-{tag}", lambda m, x, name=name, dim=dim: getattr(m, name)(x, dim), x, reference=lambda x, f=reference, dim=dim: f(x, dim), gradgrad=tag == "rows"
+            )
+        case(
+            f"{name}-extreme", lambda m, x, name=name: getattr(m, name)(x, 1), T(3, 4, fill=listed(1000.0, -1000.0, 999.0, 0.0)), reference=lambda x, f=reference: f(x, 1)
+        )
         case(f"{name}-inf", lambda m, x, name=name: getattr(m, name)(x, 1), T(2, 4, fill=listed(-np.inf, 1.0, 2.0, -np.inf), grad=False))
         case(f"{name}-scalar", lambda m, x, name=name: getattr(m, name)(x, 0), T())
         case(f"{name}-dtype", lambda m, x, name=name: getattr(m, name)(x, 1, dtype=m.float64), T(4, 5, fill=integers(0, 9)), dtypes=(*INTS, "float32"), grad=False)
@@ -824,7 +1028,12 @@ def losses() -> None:
         c = x[1]
         labels, weight = I64(*target, high=c), Input((c,), positive, grad=False)
         for reduction in ("mean", "sum", "none"):
-            options: list[tuple[str, dict[str, Any]]] = [("", {}), ("-ignore", {"ignore_index": 1}), ("-smooth", {"label_smoothing": 0.2}), ("-smooth-ignore", {"label_smoothing": 0.2, "ignore_index": 1})]
+            options: list[tuple[str, dict[str, Any]]] = [
+                ("", {}),
+                ("-ignore", {"ignore_index": 1}),
+                ("-smooth", {"label_smoothing": 0.2}),
+                ("-smooth-ignore", {"label_smoothing": 0.2, "ignore_index": 1}),
+            ]
             for suffix, arguments in options:
                 for weighted in (False, True):
 
@@ -838,10 +1047,10 @@ def losses() -> None:
                     case(id, call, T(*x), labels, *([weight] if weighted else []), reference=reference, ulps=8, gradgrad=tag == "3d" and reduction == "mean")
             for smoothing in (0.0, 0.3):
                 case(f"cross_entropy-{tag}-{reduction}-soft-{smoothing}", lambda m, x, t, w, r=reduction, s=smoothing: F(m).cross_entropy(x, t, w, reduction=r, label_smoothing=s), T(*x), T(*x, fill=probabilities, grad=False), weight,
-                     reference=lambda x, t, w, r=reduction, s=smoothing: ref.cross_entropy(x, t, w, reduction=r, label_smoothing=s), ulps=8, gradgrad=tag == "3d" and reduction == "mean")  # fmt: skip
+                     reference=lambda x, t, w, r=reduction, s=smoothing: ref.cross_entropy(x, t, w, reduction=r, label_smoothing=s), ulps=8, gradgrad=tag == "3d" and reduction == "mean")
             for ignore in (-100, 1):
                 case(f"nll_loss-{tag}-{reduction}-{ignore}", lambda m, x, t, w, r=reduction, i=ignore: F(m).nll_loss(x, t, w, ignore_index=i, reduction=r), T(*x), labels, weight,
-                     reference=lambda x, t, w, r=reduction, i=ignore: ref.nll_loss(x, t, w, i, r), ulps=8, gradgrad=tag == "3d" and reduction == "mean")  # fmt: skip
+                     reference=lambda x, t, w, r=reduction, i=ignore: ref.nll_loss(x, t, w, i, r), ulps=8, gradgrad=tag == "3d" and reduction == "mean")
     case("cross_entropy-one", lambda m, x, t: F(m).cross_entropy(x, t), T(5), I64(high=5))
     case("cross_entropy-one-soft", lambda m, x, t: F(m).cross_entropy(x, t), T(5), T(5, fill=probabilities, grad=False))
     case("cross_entropy-empty", lambda m, x, t: F(m).cross_entropy(x, t, reduction="none"), T(0, 5), I64(0, high=5))
@@ -855,14 +1064,35 @@ def losses() -> None:
     logp = T(4, 17, fill=lambda rng, shape: np.log(probabilities(rng, shape)))
     target = T(4, 17, fill=probabilities)
     for r in ("mean", "sum", "none"):
-        case(f"mse_loss-{r}", lambda m, x, y, r=r: F(m).mse_loss(x, y, reduction=r), x, y, reference=lambda x, y, r=r: ref.reduced((x - y) ** 2, r, x.size), gradgrad=r == "mean")
+        case(
+            f"mse_loss-{r}",
+            lambda m, x, y, r=r: F(m).mse_loss(x, y, reduction=r),
+            x,
+            y,
+            reference=lambda x, y, r=r: ref.reduced((x - y) ** 2, r, x.size),
+            gradgrad=r == "mean",
+        )
         case(f"l1_loss-{r}", lambda m, x, y, r=r: F(m).l1_loss(x, y, reduction=r), x, y, reference=lambda x, y, r=r: ref.reduced(abs(x - y), r, x.size))
         for delta in (0.5, 1.0):
             case(f"huber_loss-{delta}-{r}", lambda m, x, y, r=r, d=delta: F(m).huber_loss(x, y, reduction=r, delta=d), x, y)
             case(f"smooth_l1_loss-{delta}-{r}", lambda m, x, y, r=r, d=delta: F(m).smooth_l1_loss(x, y, reduction=r, beta=d), x, y)
-        case(f"binary_cross_entropy-{r}", lambda m, p, y, w, r=r: F(m).binary_cross_entropy(p, y, w, reduction=r), unit, T(4, 17, fill=uniform(0, 1), grad=False), weight, gradgrad=r == "mean")
+        case(
+            f"binary_cross_entropy-{r}",
+            lambda m, p, y, w, r=r: F(m).binary_cross_entropy(p, y, w, reduction=r),
+            unit,
+            T(4, 17, fill=uniform(0, 1), grad=False),
+            weight,
+            gradgrad=r == "mean",
+        )
         case(f"bce_with_logits-{r}", lambda m, x, y, w, r=r: F(m).binary_cross_entropy_with_logits(x, y, w, reduction=r), logits, T(4, 17, fill=bits), weight)
-        case(f"bce_with_logits-pos-{r}", lambda m, x, y, p, r=r: F(m).binary_cross_entropy_with_logits(x, y, pos_weight=p, reduction=r), x, T(4, 17, fill=uniform(0, 1)), T(17, fill=positive, grad=False), gradgrad=r == "mean")
+        case(
+            f"bce_with_logits-pos-{r}",
+            lambda m, x, y, p, r=r: F(m).binary_cross_entropy_with_logits(x, y, pos_weight=p, reduction=r),
+            x,
+            T(4, 17, fill=uniform(0, 1)),
+            T(17, fill=positive, grad=False),
+            gradgrad=r == "mean",
+        )
         case(f"kl_div-log-{r}", lambda m, x, y, r=r: F(m).kl_div(x, y, reduction=r, log_target=True), logp, logp)
     for r in ("batchmean", "sum", "none"):
         case(f"kl_div-{r}", lambda m, x, y, r=r: F(m).kl_div(x, y, reduction=r), logp, target, gradgrad=r == "sum")
@@ -892,6 +1122,7 @@ def large() -> None:
         case(f"conv2d-large-{layout}", lambda m, x, w, b: F(m).conv2d(x, w, b, padding=1), x, T(33, 16, 3, 3), T(33), ulps=8, grad_ulps=32)
         case(f"conv2d-large-planar-{layout}", lambda m, x, w, b: F(m).conv2d(x, w, b), T(9, 3, 33, 34, layout=layout), T(17, 3, 5, 5), T(17), ulps=8, grad_ulps=32)
         case(f"conv2d-large-depthwise-{layout}", lambda m, x, w: F(m).conv2d(x, w, padding=1, groups=16), x, T(16, 1, 3, 3), ulps=8, grad_ulps=32)
+        case(f"conv2d-large-depthwise-7x7-{layout}", lambda m, x, w: F(m).conv2d(x, w, padding=3, groups=16), x, T(16, 1, 7, 7), ulps=8, grad_ulps=32)
         case(f"conv2d-large-1x1-{layout}", lambda m, x, w: F(m).conv2d(x, w, stride=2), x, T(65, 16, 1, 1), ulps=8, grad_ulps=32)
         case(f"max_pool2d-large-{layout}", lambda m, x: F(m).max_pool2d(x, 3, 2, 1), Input(image.shape, distinct, None, layout), ulps=0)
         case(f"avg_pool2d-large-{layout}", lambda m, x: F(m).avg_pool2d(x, 3, 2, 1), x)

@@ -118,9 +118,9 @@ def T(*shape: int, fill: Fill = normal, layout: str = "plain", grad: bool = True
     return Input(shape, fill, None, layout, grad)
 
 
-def I64(*shape: int, high: int, low: int = 0, dtype: str = "int64") -> Input:  # noqa: N802 - a dtype's name
+def I64(*shape: int, high: int, low: int = 0, dtype: str = "int64") -> Input:
     return Input(shape, integers(low, high), dtype)
 
 
-def BOOL(*shape: int) -> Input:  # noqa: N802
+def BOOL(*shape: int) -> Input:
     return Input(shape, bits, "bool")

@@ -11,6 +11,7 @@ import numpy as np
 Array = np.ndarray
 
 erf = np.vectorize(math.erf, otypes=[np.float64])
+erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def pair(value: Any) -> tuple[int, int]:

@@ -143,7 +143,7 @@ def test_weak_collections():
     node = held_in_a_graph(x)
     del x
     gc.collect()
-    assert list(table.values()) == [1] and table[node.next_functions[0][0].variable] == 1
+    assert list(table.values()) == [1] and next(table.keys()) is node.next_functions[0][0].variable
     del node
     gc.collect()
     assert len(table) == 0
@@ -313,7 +313,7 @@ def test_parameters_in_modules():
 def test_leaf_hook_that_refers_to_its_tensor_is_collected():
     x = pe.ones(10, requires_grad=True)
     alive = weakref.ref(x)
-    x.register_hook(lambda g: g * x.detach())
+    x.register_hook(lambda g, x=x: g * x.detach())
     x.sum().backward()
     assert x.grad.tolist() == [1.0] * 10
     del x
@@ -325,7 +325,7 @@ def test_hook_on_a_result_that_refers_to_it_is_collected():
     x = pe.ones(10, requires_grad=True)
     y = x * 2
     alive = weakref.ref(y)
-    y.register_hook(lambda g: g * y.detach())
+    y.register_hook(lambda g, y=y: g * y.detach())
     del y
     gc.collect()
     assert alive() is None

@@ -602,6 +602,13 @@ CASES = [
 ]
 
 
+def assert_close(ours, theirs, name):
+    """Gradients that are sums: each may be off by what float32 rounds at the size of the largest."""
+    reference = theirs.numpy()
+    atol = 1e-5 * max(1, np.abs(reference).max(initial=0))
+    np.testing.assert_allclose(to_numpy(ours), reference, rtol=1e-5, atol=atol, err_msg=name)
+
+
 def check_against_torch(make, shape, torch):
     ours, theirs = make(nn), make(torch.nn)
     ours.load_state_dict({name: tensor(value.numpy()) for name, value in theirs.state_dict().items()})
@@ -613,9 +620,9 @@ def check_against_torch(make, shape, torch):
         (a * tensor(weights)).sum().backward()
         (b * torch.tensor(weights)).sum().backward()
         np.testing.assert_allclose(to_numpy(a), b.detach().numpy(), rtol=1e-5, atol=2e-6)
-        np.testing.assert_allclose(to_numpy(x.grad), y.grad.numpy(), rtol=1e-5, atol=1e-5)
+        assert_close(x.grad, y.grad, "input")
     for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        np.testing.assert_allclose(to_numpy(p.grad), q.grad.numpy(), rtol=1e-5, atol=1e-5, err_msg=name)
+        assert_close(p.grad, q.grad, name)
     for (name, value), other in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
         np.testing.assert_allclose(to_numpy(value), other.numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
     array = random(*shape, seed=5)
@@ -625,6 +632,7 @@ def check_against_torch(make, shape, torch):
     )
 
 
+@pytest.mark.filterwarnings("ignore:Using padding=.same.")  # PyTorch pads the input then
 @pytest.mark.parametrize(("make", "shape"), CASES)
 def test_layer(make, shape, torch):
     check_against_torch(make, shape, torch)

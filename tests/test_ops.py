@@ -1,4 +1,4 @@
-"""Every case of op_cases.py: results against PyTorch and NumPy in float64, gradients against PyTorch's and against differences.
+"""Every case of op_cases.py: results against PyTorch and NumPy in float64, gradients against PyTorch's and differences.
 
 Without PyTorch the NumPy references and the differences remain.
 """
@@ -31,6 +31,18 @@ NO_REFERENCE = "PyTorch is not installed, and this case has no NumPy reference"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _torch_on_one_thread() -> Any:
+    """Two pools of spinning threads in one process spoil each other."""
+    if not HAVE_TORCH:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 # --- inputs and comparison
 
 
@@ -42,7 +54,10 @@ def arrays_of(case: Case, dtype: str) -> list[Array]:
 
 def tensors_of(case: Case, arrays: list[Array], grad: bool = False) -> list[Any]:
     tensors = [op_inputs.place(pe, a, given.layout) for a, given in zip(arrays, case.inputs, strict=True)]
-    return [x.detach().requires_grad_() if grad and wants_grad(given, x) else x for given, x in zip(case.inputs, tensors, strict=True)]
+    return [
+        x.detach().requires_grad_() if grad and wants_grad(given, x) else x
+        for given, x in zip(case.inputs, tensors, strict=True)
+    ]
 
 
 def wants_grad(given: op_inputs.Input, x: Any) -> bool:
@@ -80,11 +95,13 @@ def assert_close(actual: Array, expected: Array, ulps: float, relative: bool, wh
     error, allowed = np.abs(a - e), ulps * limits.eps * scale + (limits.tiny if ulps else 0)
     wrong = ~(error <= allowed)
     if wrong.any():
-        excess = np.divide(error, limits.eps * scale, out=np.full_like(error, np.inf), where=np.broadcast_to(scale, error.shape) > 0)
+        excess = np.divide(
+            error, limits.eps * scale, out=np.full_like(error, np.inf), where=np.broadcast_to(scale, error.shape) > 0
+        )
         k = int(np.argmax(np.where(wrong, excess, -1)))
         raise AssertionError(
-            f"{what} ({actual.dtype}): {wrong.sum()} of {a.size} elements are off, the worst by {excess[k]:.3g} epsilons "
-            f"(allowed {ulps:g}): {a[k]!r} instead of {e[k]!r}"
+            f"{what} ({actual.dtype}): {wrong.sum()} of {a.size} elements are off, the worst by {excess[k]:.3g} "
+            f"epsilons (allowed {ulps:g}): {a[k]!r} instead of {e[k]!r}"
         )
 
 
@@ -122,7 +139,9 @@ def test_forward(case: Case) -> None:
 
 # --- gradients
 
-DIFFERENTIABLE = [c for c in CASES if c.grad and set(c.dtypes) & set(FLOATS) and any(i.grad and i.dtype is None for i in c.inputs)]
+DIFFERENTIABLE = [
+    c for c in CASES if c.grad and set(c.dtypes) & set(FLOATS) and any(i.grad and i.dtype is None for i in c.inputs)
+]
 
 
 def seeds_of(outputs: list[Any]) -> list[Array]:
@@ -158,7 +177,12 @@ def test_gradient(case: Case) -> None:
         for k in leaves:
             wide[k].requires_grad_()
         exact = floating(outputs_of((case.torch or case.call)(torch, *wide)))
-        expected = gradients(torch, exact, [wide[k] for k in leaves], [torch.from_numpy(widened(s)).to(y.dtype) for s, y in zip(seeds, exact, strict=True)])
+        expected = gradients(
+            torch,
+            exact,
+            [wide[k] for k in leaves],
+            [torch.from_numpy(widened(s)).to(y.dtype) for s, y in zip(seeds, exact, strict=True)],
+        )
         for k, g, e in zip(leaves, actual, expected, strict=True):
             assert_close(g, e, case.grad_ulps, False, f"gradient of input {k}")
 
@@ -169,11 +193,18 @@ def differentiate_along(case: Case, inputs: list[Any], leaves: list[int]) -> Non
     directions = {k: rng.standard_normal(tuple(inputs[k].shape)) for k in leaves}
     outputs = floating(outputs_of(case.call(pe, *inputs)))
     seeds = seeds_of(outputs)
-    grads = gradients(pe, outputs, [inputs[k] for k in leaves], [pe.from_numpy(s).to(y.dtype) for s, y in zip(seeds, outputs, strict=True)])
+    grads = gradients(
+        pe,
+        outputs,
+        [inputs[k] for k in leaves],
+        [pe.from_numpy(s).to(y.dtype) for s, y in zip(seeds, outputs, strict=True)],
+    )
     terms = [g * directions[k] for k, g in zip(leaves, grads, strict=True)]
 
     def along(step: float) -> float:
-        moved = [pe.from_numpy(to_numpy(x) + step * directions[k]) if k in directions else x for k, x in enumerate(inputs)]
+        moved = [
+            pe.from_numpy(to_numpy(x) + step * directions[k]) if k in directions else x for k, x in enumerate(inputs)
+        ]
         with pe.no_grad():
             results = [to_numpy(y) for y in floating(outputs_of(case.call(pe, *moved)))]
         return sum(float((y.astype(np.float64) * s).sum()) for y, s in zip(results, seeds, strict=True))
@@ -185,7 +216,16 @@ def differentiate_along(case: Case, inputs: list[Any], leaves: list[int]) -> Non
 
 # Where differences say nothing: ties and other kinks (an expanded input moves element by element), float32 inside, and
 # running statistics, which depend on the input but carry no gradient.
-NO_DIFFERENCES = ("ties", "norm-zero", "to-float32", "amax-expanded", "amin-expanded", "std-expanded-0", "-running", "-overwrites")
+NO_DIFFERENCES = (
+    "ties",
+    "norm-zero",
+    "to-float32",
+    "amax-expanded",
+    "amin-expanded",
+    "std-expanded-0",
+    "-running",
+    "-overwrites",
+)
 
 
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=lambda c: c.id)
@@ -206,6 +246,48 @@ def test_gradgradcheck(case: Case) -> None:
     assert gradgradcheck(lambda *x: case.call(pe, *x), inputs)
 
 
+# --- what was saved for the backward pass and has changed since; what was overwritten
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, i: x[i],
+        lambda x, i: x.gather(0, i),
+        lambda x, i: x.clone().index_put_((i,), pe.ones(2, requires_grad=True)),
+        lambda x, i: pe.nn.functional.cross_entropy(x.reshape(1, 3).expand(2, 3), i),
+    ],
+    ids=["index", "gather", "index_put_", "cross_entropy"],
+)
+def test_a_changed_index_is_noticed(use: Any) -> None:
+    x, i = pe.zeros(3, requires_grad=True), pe.tensor([0, 1])
+    y = use(x, i)
+    i.fill_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "overwrite",
+    [
+        lambda y: y.zero_(),
+        lambda y: y.fill_(2.0),
+        lambda y: y.copy_(pe.ones(3)),
+        lambda y: y.normal_(),
+        lambda y: y.uniform_(),
+        lambda y: y.bernoulli_(),
+    ],
+    ids=["zero_", "fill_", "copy_", "normal_", "uniform_", "bernoulli_"],
+)
+def test_what_is_overwritten_has_no_gradient(overwrite: Any) -> None:
+    x = pe.ones(3, requires_grad=True)
+    y = x * 2
+    overwrite(y)
+    assert y.requires_grad
+    (y + x).sum().backward()
+    assert x.grad.tolist() == [1, 1, 1]
+
+
 # --- type promotion
 
 ORDER = ("bool", "uint8", "int32", "int64", "float32", "float64")
@@ -213,7 +295,7 @@ NUMBERS = {"bool": True, "int64": 2, "float32": 2.5}  # a Python number behaves 
 
 
 def promoted(a: tuple[str, str], b: tuple[str, str]) -> str:
-    """PyTorch's rule. Each operand is (kind, dtype); of a lower kind only a higher category (bool, integer, float) counts."""
+    """PyTorch's rule. Each operand is (kind, dtype); a lower kind counts only with a higher category."""
     kinds = ("number", "scalar", "tensor")
 
     def category(dtype: str) -> int:
@@ -232,10 +314,16 @@ def operand(m: Any, kind: str, dtype: str) -> Any:
     return x.to(getattr(m, dtype))
 
 
-OPERANDS = [(kind, dtype) for kind in ("tensor", "scalar") for dtype in ORDER] + [("number", dtype) for dtype in NUMBERS]
+OPERANDS = [(kind, dtype) for kind in ("tensor", "scalar") for dtype in ORDER] + [
+    ("number", dtype) for dtype in NUMBERS
+]
 
 
-@pytest.mark.parametrize(("a", "b"), [(a, b) for a, b in itertools.product(OPERANDS, OPERANDS) if a[0] != "number" or b[0] != "number"], ids="-".join)
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [(a, b) for a, b in itertools.product(OPERANDS, OPERANDS) if a[0] != "number" or b[0] != "number"],
+    ids="-".join,
+)
 def test_type_promotion(a: tuple[str, str], b: tuple[str, str]) -> None:
     expected = promoted(a, b)
     x, y = operand(pe, *a), operand(pe, *b)
@@ -243,7 +331,9 @@ def test_type_promotion(a: tuple[str, str], b: tuple[str, str]) -> None:
     assert str(sum_.dtype) == f"pyengine.{expected}" or str(sum_.dtype) == expected
     floats = expected if expected.startswith("float") else "float32"
     assert str((x * y).dtype).endswith(expected)
-    assert str(pe.true_divide(x, y if b[0] == "number" else y + 1).dtype).endswith("float64" if floats == "float64" else "float32")
+    assert str(pe.true_divide(x, y if b[0] == "number" else y + 1).dtype).endswith(
+        "float64" if floats == "float64" else "float32"
+    )
     assert str((x == y).dtype).endswith("bool")
     assert str(pe.where(pe.tensor([True, False, True]), x, y).dtype).endswith(expected)
     if HAVE_TORCH:
@@ -314,8 +404,9 @@ def test_random_numbers_have_their_distribution() -> None:
 def test_a_seed_decides_every_number() -> None:
     def draw() -> list[Array]:
         x = pe.empty(33)
-        results = [pe.rand(17), pe.randn(3, 5), pe.randint(0, 9, (4,)), pe.randperm(9), pe.bernoulli(pe.full((9,), 0.5)),
-                   x.uniform_().clone(), x.normal_().clone(), pe.nn.functional.dropout(pe.ones(9)), pe.multinomial(pe.ones(9), 4)]  # fmt: skip
+        results = [pe.rand(17), pe.randn(3, 5), pe.randint(0, 9, (4,)), pe.randperm(9), pe.multinomial(pe.ones(9), 4)]
+        results += [pe.bernoulli(pe.full((9,), 0.5)), x.uniform_().clone(), x.normal_().clone()]
+        results += [pe.nn.functional.dropout(pe.ones(99))]
         return [to_numpy(y) for y in results]
 
     pe.manual_seed(5)
@@ -355,5 +446,3 @@ def test_the_number_of_threads_changes_no_bit() -> None:
     for other in runs[1:]:
         for a, b in zip(runs[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
-
-

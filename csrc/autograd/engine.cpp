@@ -13,6 +13,7 @@ namespace {
 
 // Keeps a gradient in the leaf's own memory layout and out of reach of other owners.
 Tensor own_gradient(const Tensor& leaf, const Tensor& dy) {
+  dy.data();  // a deferred gradient must not keep what it is made of
   const bool mine = dy->use_count() == 1 && dy->storage->unique() && dy.strides() == leaf.strides();
   if (mine || grad_enabled()) return dy;
   Tensor copy = empty_like(leaf);
@@ -29,7 +30,7 @@ std::mutex& leaf_mutex(const TensorImpl* leaf) {
 void accumulate(TensorImpl* impl, Tensor dy) {
   Tensor leaf{Ref<TensorImpl>(impl)};
   AutogradMeta& meta = autograd_meta(leaf);
-  for (auto& [key, hook] : std::vector(meta.leaf_hooks))
+  for (const GradHook& hook : std::vector(meta.leaf_hooks))
     if (Tensor replaced = hook(dy); replaced.defined()) dy = replaced;
   const std::lock_guard lock(leaf_mutex(impl));
   if (!meta.grad.defined()) {
@@ -120,7 +121,7 @@ class Walk {
         }
     if (const auto it = captured_.find(&node); it != captured_.end()) {
       if (node.leaf() != nullptr)
-        for (auto& [key, hook] : std::vector(node.leaf()->autograd->leaf_hooks))
+        for (const GradHook& hook : std::vector(node.leaf()->autograd->leaf_hooks))
           if (Tensor replaced = hook(grads[0]); replaced.defined()) grads[0] = replaced;
       it->second = grads;
     }

@@ -34,6 +34,7 @@ class Node {
 
   void ref() { refs_.fetch_add(1, std::memory_order_relaxed); }
   bool try_ref();  // false when the node is already dying
+  bool unique() const { return refs_.load(std::memory_order_acquire) == 1; }
   void unref();
 
   const char* name;
@@ -59,7 +60,7 @@ struct AutogradMeta {
   NodeRef grad_fn;
   int output_nr = 0;
   Node* accumulator = nullptr;  // not owned: the edges that lead to it own it
-  std::vector<std::pair<uint64_t, GradHook>> leaf_hooks;
+  std::vector<GradHook> leaf_hooks;
   TensorImpl* owner = nullptr;
   ~AutogradMeta();
 };

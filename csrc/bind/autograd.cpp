@@ -64,6 +64,12 @@ class PythonNode final : public Node {
 
 void record_function(const std::string& name, const py::object& ctx, const py::object& callback, const Tensors& inputs, const Tensors& outputs,
                      const std::vector<OptTensor>& saved, const std::vector<bool>& differentiable, bool materialize) {
+  for (const Tensor& y : outputs)
+    for (const Tensor& x : inputs) {
+      if (!y.same(x)) continue;  // written to in place
+      PE_CHECK(!(x->autograd && x->autograd->requires_grad), Runtime, name, ": a leaf Variable that requires grad is being used in an in-place operation");
+      PE_CHECK(!x->view_base, Runtime, name, ": a Function cannot change a view in place (mark_dirty); clone() it before");
+    }
   static std::vector<std::unique_ptr<std::string>> names;  // a node keeps a pointer to its name
   const std::string* kept = nullptr;
   for (const auto& n : names)
@@ -94,20 +100,6 @@ Grads optional_grads(const std::optional<std::vector<OptTensor>>& grads) {
   return result;
 }
 
-// Calls a Python hook on a gradient.
-GradHook python_hook(const py::object& function, const std::shared_ptr<bool>& active) {
-  return [held = std::make_shared<Held>(function), active](const Tensor& grad) {
-    if (!*active) return Tensor();
-    const WithGil gil;
-    const py::object result = py::handle(held->get())(grad);
-    if (result.is_none()) return Tensor();
-    PE_CHECK(is_tensor(result.ptr()), Type, "a gradient hook must return None or a Tensor, got ", Py_TYPE(result.ptr())->tp_name);
-    const Tensor replaced = unwrap(result.ptr());
-    PE_CHECK(replaced.shape() == grad.shape(), Shape, "a gradient hook changed the shape of the gradient from ", grad.shape(), " to ", replaced.shape());
-    return replaced;
-  };
-}
-
 // batch_norm is BatchNormBackward0; a name with capitals (AccumulateGrad, a Function's) stays.
 std::string node_name(const Node& n) {
   const std::string name = n.name;
@@ -123,23 +115,75 @@ std::string node_name(const Node& n) {
   return text + (dynamic_cast<const PythonNode*>(&n) ? "Backward" : "Backward0");
 }
 
-// What register_hook returns to its Python handle: switching it off removes the hook.
-struct HookSwitch {
-  std::shared_ptr<bool> active;
+// Calls a Python function on a gradient. Removing the hook empties it; the handle does not own it.
+struct PythonHook {
+  std::shared_ptr<std::unique_ptr<Held>> function;
+
+  Tensor operator()(const Tensor& grad) const {
+    const WithGil gil;
+    if (!*function) return Tensor();
+    const py::object called = py::reinterpret_borrow<py::object>((*function)->get());  // it may remove itself
+    const py::object result = called(grad);
+    if (result.is_none()) return Tensor();
+    PE_CHECK(is_tensor(result.ptr()), Type, "a gradient hook must return None or a Tensor, got ", Py_TYPE(result.ptr())->tp_name);
+    const Tensor replaced = unwrap(result.ptr());
+    PE_CHECK(replaced.shape() == grad.shape(), Shape, "a gradient hook changed the shape of the gradient from ", grad.shape(), " to ", replaced.shape());
+    return replaced;
+  }
 };
 
-HookSwitch register_hook(const Tensor& x, const py::object& function) {
+struct HookHandle {
+  std::weak_ptr<std::unique_ptr<Held>> function;
+  void remove() const {
+    if (const auto f = function.lock()) const auto gone = std::move(*f);
+  }
+};
+
+HookHandle register_hook(const Tensor& x, const py::object& function) {
   PE_CHECK(requires_grad(x), Runtime, "register_hook: cannot register a hook on a tensor that doesn't require gradient");
-  const HookSwitch handle{std::make_shared<bool>(true)};
+  const PythonHook hook{std::make_shared<std::unique_ptr<Held>>(std::make_unique<Held>(function))};
+  auto removed = [](const GradHook& h) { return h.target<PythonHook>() && !*h.target<PythonHook>()->function; };
   const Edge edge = gradient_edge(x);
-  if (edge.node->leaf())
-    autograd_meta(x).leaf_hooks.emplace_back(0, python_hook(function, handle.active));
-  else
-    edge.node->hooks.emplace_back(edge.output_nr, python_hook(function, handle.active));
-  return handle;
+  if (edge.node->leaf()) {
+    auto& hooks = autograd_meta(x).leaf_hooks;
+    std::erase_if(hooks, removed);
+    hooks.emplace_back(hook);
+  } else {
+    edge.node->hooks.emplace_back(edge.output_nr, hook);
+  }
+  return {hook.function};
+}
+
+template <class F>
+void for_each_hook(TensorImpl* impl, const F& f) {
+  if (!impl->autograd) return;
+  for (const GradHook& h : impl->autograd->leaf_hooks) f(h);
+  if (const NodeRef& node = impl->autograd->grad_fn; node && node->unique())
+    for (const auto& [output, h] : node->hooks) f(h);
 }
 
 }  // namespace
+
+int visit_graph(TensorImpl* impl, visitproc visit, void* arg) {
+  int result = 0;
+  auto visit_object = [&](PyObject* o) {
+    if (result == 0) result = visit(o, arg);
+  };
+  for_each_hook(impl, [&](const GradHook& h) {
+    const PythonHook* hook = h.target<PythonHook>();
+    if (hook && hook->function.use_count() == 1 && *hook->function) visit_object((*hook->function)->get());
+  });
+  if (impl->autograd && impl->autograd->grad_fn && impl->autograd->grad_fn->unique())
+    if (const auto* node = dynamic_cast<PythonNode*>(impl->autograd->grad_fn.get())) visit_object(node->ctx());
+  return result;
+}
+
+void clear_graph(TensorImpl* impl) {
+  std::vector<std::unique_ptr<Held>> gone;  // a function may run Python code when it goes
+  for_each_hook(impl, [&](const GradHook& h) {
+    if (const PythonHook* hook = h.target<PythonHook>()) gone.push_back(std::move(*hook->function));
+  });
+}
 
 PyObject* node_object(const NodeRef& node) { return py::cast(node).release().ptr(); }
 
@@ -176,7 +220,7 @@ void bind_autograd(py::module_& m) {
       .def_property_readonly("variable", [](const Node& n) { return n.leaf() ? Tensor(Ref<TensorImpl>(n.leaf())) : Tensor(); }, "The leaf of an AccumulateGrad node.")
       .def("__repr__", [](const Node& n) { return join("<", node_name(n), " object, node ", n.id, ">"); });
 
-  py::class_<HookSwitch>(m, "_HookSwitch").def("remove", [](HookSwitch& h) { *h.active = false; });
+  py::class_<HookHandle>(m, "_HookHandle").def("remove", &HookHandle::remove);
 
   Define define(m);
   define.method("requires_grad_",

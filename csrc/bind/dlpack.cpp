@@ -10,6 +10,11 @@ namespace pe::bind {
 
 bool requires_grad_flag(const Tensor& x) { return requires_grad(x); }
 
+void export_storage(const Tensor& x) {
+  x->storage->compute_readers();
+  x->storage->shared_outside = true;
+}
+
 namespace {
 
 constexpr uint64_t kReadOnly = 1, kCopied = 2;
@@ -63,6 +68,7 @@ py::object to_dlpack(const Tensor& x0, const py::object& stream, const py::objec
   }
   const bool copied = !copy.is_none() && copy.cast<bool>();
   const Tensor x = copied ? ops::clone(x0) : alias(x0);
+  export_storage(x);
   if (!max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= 1) {
     auto* managed = export_tensor<DLManagedTensorVersioned>(x);
     managed->version = {1, 0};

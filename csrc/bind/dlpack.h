@@ -43,6 +43,7 @@ struct DLManagedTensorVersioned {
 };
 
 bool requires_grad_flag(const Tensor& x);
+void export_storage(const Tensor& x);  // from now on others may write to x's memory
 void bind_dlpack(pybind11::module_& m);
 
 }  // namespace pe::bind

@@ -72,6 +72,7 @@ Tensor borrow(const py::array& a, const char* op) {
 
 py::array to_numpy(const Tensor& x) {
   PE_CHECK(!requires_grad_flag(x), Runtime, "numpy: can't call numpy() on a Tensor that requires grad; use tensor.detach().numpy() instead");
+  export_storage(x);
   std::vector<py::ssize_t> shape, strides;
   for (int i = 0; i < x.dim(); ++i) {
     shape.push_back(x.shape()[i]);
@@ -127,6 +128,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     PE_CHECK(!requires_grad_flag(x), Runtime, "buffer: a Tensor that requires grad gives no buffer; use detach()");
     PE_CHECK(!(flags & PyBUF_WRITABLE) || !x->storage->read_only, Value, "buffer: the tensor's memory is read-only");
     PE_CHECK((flags & PyBUF_STRIDES) == PyBUF_STRIDES || x.is_contiguous(), Value, "buffer: the tensor is not contiguous");
+    export_storage(x);
     static const char* const formats[kNumDTypes] = {"?", "B", "i", "q", "f", "d"};
     auto* exported = new BufferExport{alias(x), {}, {}};
     for (int i = 0; i < x.dim(); ++i) {

@@ -120,30 +120,36 @@ void bind_tensor(py::module_& m) {
             return x;
           },
           "In place: zeros.");
+  // Straight into x's memory; by way of a copy where x has a history, which the copy ends.
+  auto write_random = [](const Tensor& x, const char* name, const auto& fill) {
+    ops::check_inplace(x, name);
+    if (grad_enabled() && requires_grad(x)) {
+      const Tensor numbers = empty_like(x);
+      fill(numbers);
+      ops::copy_(x, numbers);
+    } else {
+      fill(x);
+      ops::mark_written(x);
+    }
+    return x;
+  };
   auto random = [&](const char* name, auto f, const char* doc, const auto&... extra) {
     define.method(name,
-                  [f, name](const Tensor& x, double a, double b, const py::object& generator) {
-                    ops::check_inplace(x, name);
-                    f(x, a, b, generator_of(generator));
-                    ops::mark_written(x);
-                    return x;
+                  [f, name, write_random](const Tensor& x, double a, double b, const py::object& generator) {
+                    return write_random(x, name, [&](const Tensor& y) { f(y, a, b, generator_of(generator)); });
                   },
                   doc, extra..., py::kw_only(), arg("generator") = py::none());
   };
   random("uniform_", ops::uniform_into, "In place: uniform numbers on [from, to).", arg("from") = 0.0, arg("to") = 1.0);
   random("normal_", ops::normal_into, "In place: normal numbers.", arg("mean") = 0.0, arg("std") = 1.0);
   inplace("random_",
-          [](const Tensor& x, int64_t low, std::optional<int64_t> high, const py::object& generator) {
-            ops::check_inplace(x, "random_");
-            ops::random_into(x, high ? low : 0, high ? *high : low, generator_of(generator));
-            ops::mark_written(x);
-            return x;
+          [write_random](const Tensor& x, int64_t low, std::optional<int64_t> high, const py::object& generator) {
+            return write_random(x, "random_", [&](const Tensor& y) { ops::random_into(y, high ? low : 0, high ? *high : low, generator_of(generator)); });
           },
           "In place: integers from [from, to), or below from.", arg("from"), arg("to") = py::none(), py::kw_only(), arg("generator") = py::none());
   inplace("bernoulli_",
           [](const Tensor& x, double p, const py::object& generator) {
             ops::check_inplace(x, "bernoulli_");
-            const GradMode off(false);
             ops::copy_(x, ops::bernoulli(ops::full(x.shape(), p, DType::Float32), generator_of(generator)));
             return x;
           },

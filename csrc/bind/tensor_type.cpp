@@ -26,14 +26,23 @@ struct PyTensor {
 
 PyTensor* cast(PyObject* o) { return reinterpret_cast<PyTensor*>(o); }
 
-// The collector's way of asking, before it clears the attributes of a cycle.
+bool hand_over(PyObject* self) { return cast(self)->impl && cast(self)->impl->take_python(); }
+
+// The collector asks before it breaks up a cycle, and marks the object so that it is asked once in its life: this
+// takes the mark away. It is the lowest bit of the second word before the object (Include/internal/pycore_gc.h).
 void finalize(PyObject* self) {
-  if (cast(self)->impl && cast(self)->impl->take_python()) Py_INCREF(self);
+  if (hand_over(self)) Py_INCREF(self);
+}
+void forget_finalization([[maybe_unused]] PyObject* o) {
+#ifndef Py_GIL_DISABLED
+  uintptr_t* head = reinterpret_cast<uintptr_t*>(o) - 2;
+  head[1] &= ~uintptr_t(1);
+#endif
 }
 
 void dealloc(PyObject* self) {
-  // Not through tp_finalize, which runs once in an object's life: a tensor may change hands any number of times.
-  if (cast(self)->impl && cast(self)->impl->take_python()) {
+  // Not through tp_finalize, which may have run before: a tensor may change hands any number of times.
+  if (hand_over(self)) {
     _Py_NewReference(self);
     return;
   }
@@ -52,11 +61,17 @@ void dealloc(PyObject* self) {
 int traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
   Py_VISIT(cast(self)->dict);
-  return 0;
+  TensorImpl* impl = cast(self)->impl;
+  return impl && impl->use_count() == 1 ? visit_graph(impl, visit, arg) : 0;
 }
 
 int clear(PyObject* self) {
+  if (hand_over(self)) {  // not garbage after all
+    Py_INCREF(self);
+    return 0;
+  }
   Py_CLEAR(cast(self)->dict);
+  if (cast(self)->impl) clear_graph(cast(self)->impl);
   return 0;
 }
 
@@ -115,6 +130,7 @@ PyObject* wrap(const Tensor& x) {
   if (!self) return attach(TensorType, x);
   if (x->owns_python()) {  // its reference passes to the caller
     x->return_python();
+    forget_finalization(self);
     return self;
   }
   Py_INCREF(self);

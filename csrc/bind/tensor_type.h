@@ -15,6 +15,10 @@ const Tensor unwrap(PyObject* object);           // a Tensor instance's handle
 PyObject* wrap(const Tensor& x);                  // a new reference; None for an undefined tensor
 PyObject* wrap_as(PyTypeObject* type, const Tensor& x);  // a fresh object of a subclass; x must have none yet
 
+// The Python objects that a tensor owns through its part in the graph (autograd.cpp), for the garbage collector.
+int visit_graph(TensorImpl* impl, visitproc visit, void* arg);
+void clear_graph(TensorImpl* impl);
+
 // A Python object that C++ holds: takes the GIL when it lets go.
 class Held {
  public:

@@ -151,14 +151,18 @@ struct Moments {
   }
 };
 
-// a: sum of dy, b: sum of dy * (x - mean).
-template <class T>
+// a: sum of dy, b: sum of dy * (x - mean). With a relu behind, dy counts where its output y is positive; kStore keeps
+// that gradient, which is the residual's and the next pass's.
+template <class T, bool kRelu, bool kStore>
 struct GradientSums {
-  const T *dy, *x, *mean;
+  const T *dy, *y, *x, *mean;
+  T* masked;
   PE_INLINE const T* shift(int64_t, int64_t c) const { return mean + c; }
   template <class L>
   PE_INLINE void add(L lanes, int64_t o, Vec<T> shift, Vec<T>& sum, Vec<T>& product) const {
-    const Vec<T> d = lanes.load(dy + o);
+    Vec<T> d = lanes.load(dy + o);
+    if constexpr (kRelu) d = select(lanes.load(y + o) > 0.0, d, 0.0);
+    if constexpr (kStore) lanes.store(masked + o, d);
     sum = sum + d;
     product = fma(d, lanes.load(x + o) - shift, product);
   }
@@ -346,7 +350,25 @@ void stats(const BatchNormShape& s, const T* x, T* mean, T* var) {
 }
 
 template <class T>
-void apply(const BatchNormShape& s, const T* x, const T* mean, const T* invstd, const T* weight, const T* bias, T* y) {
+struct Affine {
+  const T *center, *scale, *shift;
+};
+
+template <class T, bool kResidual, bool kRelu>
+void apply_with(const Layout& m, Affine<T> a, const T* x, const T* residual, T* y) {
+  // Subtracting the mean first costs nothing beside the memory traffic and keeps a constant channel exact.
+  map(m, y, [=](auto lanes, int64_t o, int64_t c) __attribute__((always_inline)) {
+    const Vec<T> d = lanes.load(x + o) - lanes.channel(a.center + c);
+    Vec<T> v = fma(d, lanes.channel(a.scale + c), lanes.channel(a.shift + c));
+    if constexpr (kResidual) v = v + lanes.load(residual + o);
+    if constexpr (kRelu) v = select(v < 0.0, 0.0, v);
+    lanes.store(y + o, v);
+  });
+}
+
+template <class T>
+void apply(const BatchNormShape& s, const T* x, const T* mean, const T* invstd, const T* weight, const T* bias,
+           const T* residual, bool relu, T* y) {
   const Layout m = layout_of<T>(s);
   const int64_t width = m.channels * m.fold;
   T *center = coefficients<T>(m, 3), *scale = center + width, *shift = scale + width;
@@ -356,17 +378,48 @@ void apply(const BatchNormShape& s, const T* x, const T* mean, const T* invstd, 
     shift[c] = bias ? bias[c] : T(0);
   }
   repeat(m, center), repeat(m, scale), repeat(m, shift);
-  // Subtracting the mean first costs nothing beside the memory traffic and keeps a constant channel exact.
-  map(m, y, [=](auto lanes, int64_t o, int64_t c) __attribute__((always_inline)) {
-    const Vec<T> d = lanes.load(x + o) - lanes.channel(center + c);
-    lanes.store(y + o, fma(d, lanes.channel(scale + c), lanes.channel(shift + c)));
-  });
+  const Affine<T> a{center, scale, shift};
+  if (residual)
+    relu ? apply_with<T, true, true>(m, a, x, residual, y) : apply_with<T, true, false>(m, a, x, residual, y);
+  else
+    relu ? apply_with<T, false, true>(m, a, x, residual, y) : apply_with<T, false, false>(m, a, x, residual, y);
 }
 
 // dx = invstd·weight · (dy − mean(dy) − x̂·mean(dy·x̂)) in training, else invstd·weight · dy.
+template <class T, bool kRelu>
+void input_gradient(const Layout& m, bool training, const T* dy, const T* relu_y, const T* x, const T* center, const T* scale,
+                    const T* slope, const T* offset, T* dx) {
+  const auto gradient = [=](auto lanes, int64_t o) __attribute__((always_inline)) {
+    const Vec<T> d = lanes.load(dy + o);
+    if constexpr (kRelu)
+      return select(lanes.load(relu_y + o) > 0.0, d, 0.0);
+    else
+      return d;
+  };
+  if (training) {
+    map(m, dx, [=](auto lanes, int64_t o, int64_t c) __attribute__((always_inline)) {
+      const Vec<T> d = lanes.load(x + o) - lanes.channel(center + c);
+      const Vec<T> through_statistics = fma(d, lanes.channel(slope + c), lanes.channel(offset + c));
+      lanes.store(dx + o, fma(gradient(lanes, o), lanes.channel(scale + c), through_statistics));
+    });
+  } else {
+    map(m, dx, [=](auto lanes, int64_t o, int64_t c) __attribute__((always_inline)) {
+      lanes.store(dx + o, gradient(lanes, o) * lanes.channel(scale + c));
+    });
+  }
+}
+
 template <class T>
-void backward(const BatchNormShape& s, bool training, const T* dy, const T* x, const T* mean, const T* invstd,
-              const T* weight, T* dx, T* dweight, T* dbias) {
+Sums gradient_sums(const Layout& m, const T* dy, const T* relu_y, const T* x, const T* mean, T* dresidual) {
+  if (!relu_y && !dresidual) return reduce<T>(m, GradientSums<T, false, false>{dy, nullptr, x, mean, nullptr});
+  if (!relu_y) return reduce<T>(m, GradientSums<T, false, true>{dy, nullptr, x, mean, dresidual});
+  if (!dresidual) return reduce<T>(m, GradientSums<T, true, false>{dy, relu_y, x, mean, nullptr});
+  return reduce<T>(m, GradientSums<T, true, true>{dy, relu_y, x, mean, dresidual});
+}
+
+template <class T>
+void backward(const BatchNormShape& s, bool training, const T* dy, const T* relu_y, const T* x, const T* mean, const T* invstd,
+              const T* weight, T* dx, T* dweight, T* dbias, T* dresidual) {
   const Layout m = layout_of<T>(s);
   const int64_t width = m.channels * m.fold;
   T *center = coefficients<T>(m, 4), *scale = center + width, *slope = scale + width, *offset = slope + width;
@@ -375,8 +428,8 @@ void backward(const BatchNormShape& s, bool training, const T* dy, const T* x, c
     scale[c] = weight ? invstd[c] * weight[c] : invstd[c];
   }
   repeat(m, center), repeat(m, scale);
-  if (training || dweight || dbias) {
-    const Sums sums = reduce<T>(m, GradientSums<T>{dy, x, center});
+  if (training || dweight || dbias || dresidual) {
+    const Sums sums = gradient_sums<T>(m, dy, relu_y, x, center, dresidual);
     const double n = double(s.N * s.L);
     for (int64_t c = 0; c < s.C; ++c) {
       const double inv = double(invstd[c]);
@@ -388,17 +441,10 @@ void backward(const BatchNormShape& s, bool training, const T* dy, const T* x, c
     repeat(m, slope), repeat(m, offset);
   }
   if (!dx) return;
-  if (training) {
-    map(m, dx, [=](auto lanes, int64_t o, int64_t c) __attribute__((always_inline)) {
-      const Vec<T> d = lanes.load(x + o) - lanes.channel(center + c);
-      const Vec<T> through_statistics = fma(d, lanes.channel(slope + c), lanes.channel(offset + c));
-      lanes.store(dx + o, fma(lanes.load(dy + o), lanes.channel(scale + c), through_statistics));
-    });
-  } else {
-    map(m, dx, [=](auto lanes, int64_t o, int64_t c) __attribute__((always_inline)) {
-      lanes.store(dx + o, lanes.load(dy + o) * lanes.channel(scale + c));
-    });
-  }
+  if (relu_y && !dresidual)
+    input_gradient<T, true>(m, training, dy, relu_y, x, center, scale, slope, offset, dx);
+  else
+    input_gradient<T, false>(m, training, dresidual ? dresidual : dy, nullptr, x, center, scale, slope, offset, dx);
 }
 
 }  // namespace
@@ -422,22 +468,24 @@ T* out(void* p) {
 }  // namespace
 
 void batch_norm_apply(const BatchNormShape& s, DType t, const void* x, const void* mean, const void* invstd,
-                      const void* weight, const void* bias, void* y) {
+                      const void* weight, const void* bias, const void* residual, bool relu, void* y) {
   if (t == DType::Float32)
-    apply(s, in<float>(x), in<float>(mean), in<float>(invstd), in<float>(weight), in<float>(bias), out<float>(y));
+    apply(s, in<float>(x), in<float>(mean), in<float>(invstd), in<float>(weight), in<float>(bias), in<float>(residual),
+          relu, out<float>(y));
   else
-    apply(s, in<double>(x), in<double>(mean), in<double>(invstd), in<double>(weight), in<double>(bias), out<double>(y));
+    apply(s, in<double>(x), in<double>(mean), in<double>(invstd), in<double>(weight), in<double>(bias),
+          in<double>(residual), relu, out<double>(y));
 }
 
-void batch_norm_backward(const BatchNormShape& s, DType t, bool training, const void* dy, const void* x,
-                         const void* mean, const void* invstd, const void* weight, void* dx, void* dweight,
-                         void* dbias) {
+void batch_norm_backward(const BatchNormShape& s, DType t, bool training, const void* dy, const void* relu_y,
+                         const void* x, const void* mean, const void* invstd, const void* weight, void* dx,
+                         void* dweight, void* dbias, void* dresidual) {
   if (t == DType::Float32)
-    backward(s, training, in<float>(dy), in<float>(x), in<float>(mean), in<float>(invstd), in<float>(weight),
-             out<float>(dx), out<float>(dweight), out<float>(dbias));
+    backward(s, training, in<float>(dy), in<float>(relu_y), in<float>(x), in<float>(mean), in<float>(invstd),
+             in<float>(weight), out<float>(dx), out<float>(dweight), out<float>(dbias), out<float>(dresidual));
   else
-    backward(s, training, in<double>(dy), in<double>(x), in<double>(mean), in<double>(invstd), in<double>(weight),
-             out<double>(dx), out<double>(dweight), out<double>(dbias));
+    backward(s, training, in<double>(dy), in<double>(relu_y), in<double>(x), in<double>(mean), in<double>(invstd),
+             in<double>(weight), out<double>(dx), out<double>(dweight), out<double>(dbias), out<double>(dresidual));
 }
 
 }  // namespace pe::PE_ISA

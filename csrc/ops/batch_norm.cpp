@@ -1,8 +1,10 @@
 // Batch normalization: S. Ioffe, C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
 // Covariate Shift" (2015). The batch is normalized with its biased variance; the running estimate keeps the unbiased one.
+#include "ops/batch_norm.h"
+
 #include "autograd/node.h"
 #include "kernels/dispatch.h"
-#include "ops/ops.h"
+#include "ops/masked_gradient.h"
 
 namespace pe::ops {
 
@@ -35,26 +37,41 @@ Tensor channel_view(const Tensor& t, int ndim) {
   return reshape(t, shape);
 }
 
+// What both passes need: the input in the kernels' layout and with its graph link, the statistics, the parameters.
+struct Norm {
+  Layout layout;
+  Tensor x, weight, bias;  // weight and bias may be undefined
+  Tensor mean, invstd;
+  bool training;
+  double eps;
+};
+
+const void* data_or_null(const Tensor& p) { return p.defined() ? p.data() : nullptr; }
+
+void apply(const Norm& n, const Tensor& weight, const Tensor& bias, const Tensor& residual, bool relu, void* y) {
+  kernels().batch_norm_apply(n.layout.shape, n.x.dtype(), n.x.data(), n.mean.data(), n.invstd.data(), data_or_null(weight),
+                             data_or_null(bias), data_or_null(residual), relu, y);
+}
+
 // The same gradient out of differentiable ops.
-Grads differentiable_gradient(const Backward& b, const Tensor& x, const Tensor& mean0, const Tensor& invstd0, const Tensor& weight, bool training, double eps) {
+Grads differentiable_gradient(const Backward& b, const Tensor& x, const Norm& n, const Tensor& weight) {
   const Tensor& dy = b.dy[0];
   Dims axes = {0};
   for (int i = 2; i < x.dim(); ++i) axes.push_back(i);
-  const double count = double(x.numel() / x.shape()[1]);
-  const Tensor scalar_count = scalar_tensor(count, x.dtype());
-  Tensor mean = channel_view(mean0, x.dim()), invstd = channel_view(invstd0, x.dim());
-  if (training) {
-    mean = div(sum(x, axes, true), scalar_count);
-    const Tensor variance = div(sum(square(sub(x, mean)), axes, true), scalar_count);
-    invstd = rsqrt(add(variance, scalar_tensor(eps, x.dtype())));
+  const Tensor count = scalar_tensor(double(x.numel() / x.shape()[1]), x.dtype());
+  Tensor mean = channel_view(n.mean, x.dim()), invstd = channel_view(n.invstd, x.dim());
+  if (n.training) {
+    mean = div(sum(x, axes, true), count);
+    const Tensor variance = div(sum(square(sub(x, mean)), axes, true), count);
+    invstd = rsqrt(add(variance, scalar_tensor(n.eps, x.dtype())));
   }
   const Tensor xhat = mul(sub(x, mean), invstd);
   const Tensor scaled = weight.defined() ? mul(dy, channel_view(weight, x.dim())) : dy;
   Grads g(3);
   if (b.needed[0]) {
     Tensor inner = scaled;
-    if (training) {
-      const Tensor m1 = div(sum(scaled, axes, true), scalar_count), m2 = div(sum(mul(scaled, xhat), axes, true), scalar_count);
+    if (n.training) {
+      const Tensor m1 = div(sum(scaled, axes, true), count), m2 = div(sum(mul(scaled, xhat), axes, true), count);
       inner = sub(sub(scaled, m1), mul(xhat, m2));
     }
     g[0] = mul(inner, invstd);
@@ -64,7 +81,88 @@ Grads differentiable_gradient(const Backward& b, const Tensor& x, const Tensor& 
   return g;
 }
 
+void record_norm(const Tensor& y, const Norm& norm) {
+  Norm kept = norm;
+  kept.x = kept.weight = kept.bias = Tensor();
+  record("batch_norm", y, {norm.x, norm.weight, norm.bias}, [n = std::move(kept), x = Saved(norm.x), weight = Saved(norm.weight)](const Backward& b) {
+    const Tensor& v = x.get(b.node);
+    const Tensor& w = weight.get(b.node);
+    if (b.create_graph()) return differentiable_gradient(b, v, n, w);
+    const Tensor dx = b.needed[0] ? empty_like(v) : Tensor();
+    const Tensor dw = empty(n.mean.shape(), v.dtype()), db = empty(n.mean.shape(), v.dtype());
+    auto run = [&](const void* dy, const void* relu_y, void* masked) {
+      kernels().batch_norm_backward(n.layout.shape, v.dtype(), n.training, dy, relu_y, v.data(), n.mean.data(), n.invstd.data(), data_or_null(w),
+                                    dx.defined() ? dx.data() : nullptr, dw.data(), db.data(), masked);
+    };
+    const Tensor& dy = b.dy[0];
+    if (const MaskedGradient* mask = deferred_mask(dy); mask && dy.strides() == v.strides()) {
+      // The masked gradient itself is wanted too when a residual's branch holds it.
+      if (dy->use_count() > 1 || !dy->storage->unique())
+        dy->storage->compute_by([&](void* masked) { run(mask->dy.data(), mask->y.data(), masked); });
+      else
+        run(mask->dy.data(), mask->y.data(), nullptr);
+    } else {
+      run(n.layout.apply(dy).data(), nullptr, nullptr);
+    }
+    return Grads{dx, dw, db};
+  });
+}
+
+class DeferredNorm final : public Deferred {
+ public:
+  DeferredNorm(Norm norm, Tensor residual)
+      : norm(std::move(norm)), residual(std::move(residual)), weight_(copy_of(this->norm.weight)), bias_(copy_of(this->norm.bias)) {}
+
+  void compute(void* y) override { compute_as(false, y); }
+  std::vector<Storage*> sources() const override {
+    if (residual.defined()) return {norm.x->storage.get(), residual->storage.get()};
+    return {norm.x->storage.get()};
+  }
+  void compute_as(bool relu, void* y) const { apply(norm, weight_, bias_, residual, relu, y); }
+
+  const Norm norm;
+  const Tensor residual;
+
+ private:
+  // The parameters as they were: a step of the optimizer must not change a result that is not computed yet.
+  static Tensor copy_of(const Tensor& p) { return p.defined() ? clone(detach(p)) : p; }
+  Tensor weight_, bias_;
+};
+
+// The deferred normalization that x, all of it, waits for.
+DeferredNorm* deferred_norm(const Tensor& x) {
+  auto* norm = dynamic_cast<DeferredNorm*>(x->storage->deferred());
+  if (!norm || x->offset != 0 || !(x.shape() == norm->norm.x.shape()) || !(x.strides() == norm->norm.x.strides())) return nullptr;
+  return norm;
+}
+
+Tensor defer(Norm norm, const Tensor& residual) {
+  const Tensor x = norm.x = detach(norm.x);  // the graph is not its business
+  const size_t bytes = size_t(x.numel()) * item_size(x.dtype());
+  Ref<Storage> storage = Storage::defer(bytes, x.device(), std::make_unique<DeferredNorm>(std::move(norm), residual));
+  return Tensor(Ref<TensorImpl>(new TensorImpl(storage, 0, x.shape(), x.strides(), x.dtype())));
+}
+
 }  // namespace
+
+Tensor relu_of_deferred_norm(const Tensor& x) {
+  const DeferredNorm* d = deferred_norm(x);
+  if (!d) return Tensor();
+  const Tensor y = empty_like(d->norm.x);
+  d->compute_as(true, y.data());
+  return y;
+}
+
+Tensor add_to_deferred_norm(const Tensor& a, const Tensor& b) {
+  const DeferredNorm* d = deferred_norm(a);
+  const Tensor& residual = d ? b : a;
+  if (!d) d = deferred_norm(b);
+  if (!d || d->residual.defined() || residual->storage->shared_outside || a->storage == b->storage) return Tensor();
+  const Tensor& x = d->norm.x;
+  if (residual.dtype() != x.dtype() || !(residual.shape() == x.shape()) || !(residual.strides() == x.strides())) return Tensor();
+  residual.data();  // a second deferred one is computed here
+  return defer(d->norm, detach(residual));
+}
 
 Tensor batch_norm(const Tensor& x0, const Tensor& running_mean, const Tensor& running_var, const Tensor& weight0, const Tensor& bias0,
                   bool training, double momentum, double eps) {
@@ -106,21 +204,16 @@ Tensor batch_norm(const Tensor& x0, const Tensor& running_mean, const Tensor& ru
     if (!training) mean = clone(mean);
     invstd = rsqrt(add(var, scalar_tensor(eps, t)));
   }
-  const Tensor y = empty_like(x);
-  auto data = [](const Tensor& p) { return p.defined() ? p.data() : nullptr; };
-  if (y.numel() > 0) kernels().batch_norm_apply(s, t, x.data(), mean.data(), invstd.data(), data(weight), data(bias), y.data());
-  if (recording(x, weight, bias))
-    record("batch_norm", y, {x, weight, bias}, [layout, x = Saved(x), mean, invstd, weight = Saved(weight), training, eps](const Backward& b) {
-      const Tensor& v = x.get(b.node);
-      const Tensor& w = weight.get(b.node);
-      if (b.create_graph()) return differentiable_gradient(b, v, mean, invstd, w, training, eps);
-      const Tensor dy = layout.apply(b.dy[0]);
-      const Tensor dx = b.needed[0] ? empty_like(v) : Tensor();
-      const Tensor dw = empty(mean.shape(), v.dtype()), db = empty(mean.shape(), v.dtype());
-      kernels().batch_norm_backward(layout.shape, v.dtype(), training, dy.data(), v.data(), mean.data(), invstd.data(), w.defined() ? w.data() : nullptr,
-                                    dx.defined() ? dx.data() : nullptr, dw.data(), db.data());
-      return Grads{dx, dw, db};
-    });
+  const Norm norm{layout, x, weight, bias, mean, invstd, training, eps};
+  // A memory that others can write to unseen cannot be read later.
+  Tensor y;
+  if (x->storage->shared_outside || !x.is_dense() || x->offset != 0 || x.numel() == 0) {
+    y = empty_like(x);
+    if (y.numel() > 0) apply(norm, weight, bias, Tensor(), false, y.data());
+  } else {
+    y = defer(norm, Tensor());
+  }
+  if (recording(x, weight, bias)) record_norm(y, norm);
   return y;
 }
 

@@ -2,6 +2,7 @@
 
 #include "autograd/node.h"
 #include "kernels/dispatch.h"
+#include "ops/batch_norm.h"
 #include "ops/elementwise.h"
 #include "ops/ops.h"
 
@@ -138,8 +139,11 @@ Tensor binary(BinaryOp op, const Tensor& a0, const Tensor& b0) {
   const Dims shape = broadcast_shapes(a0.shape(), b0.shape(), name);
   if (!is_floating(t)) check_integer_operands(op, a0, b0, t);
   const Tensor a = to(a0, t), b = to(b0, t);
-  const Tensor y = elementwise_output(shape, t, {&a, &b});
-  kernels().binary(op, t, make_loop({&y, &a, &b}), a.data(), b.data(), y.data());
+  Tensor y = op == BinaryOp::add ? add_to_deferred_norm(a, b) : Tensor();
+  if (!y.defined()) {
+    y = elementwise_output(shape, t, {&a, &b});
+    kernels().binary(op, t, make_loop({&y, &a, &b}), a.data(), b.data(), y.data());
+  }
   if (!recording(a, b)) return y;
 
   // Only what the gradients read is kept alive.

@@ -121,6 +121,14 @@ void put(const Tensor& x, const Plan& plan, const Tensor& values, bool accumulat
   kernels().index_put(x.dtype(), accumulate, plan.offsets.numel(), plan.offsets.data_as<int64_t>(), swapped, rows.data(), x.data());
 }
 
+// Index tensors kept for the backward pass, where a change since then must be noticed.
+std::vector<Saved> saved(const Indices& indices) { return {indices.begin(), indices.end()}; }
+Indices restored(const std::vector<Saved>& indices, const Node& node) {
+  Indices result;
+  for (const Saved& index : indices) result.push_back(index.get(node));
+  return result;
+}
+
 }  // namespace
 
 Tensor index(const Tensor& x, const Indices& indices) {
@@ -133,8 +141,8 @@ Tensor index(const Tensor& x, const Indices& indices) {
   const Tensor view = permute(detach(rows), plan.to_result());
   const Tensor y = alias(view, 0, view.shape(), view.strides());
   if (recording(x))
-    record("index", y, {x}, [indices, shape = x.shape()](const Backward& b) {
-      return Grads{index_put(full(shape, 0, b.dy[0].dtype()), indices, b.dy[0], true)};
+    record("index", y, {x}, [kept = saved(indices), shape = x.shape()](const Backward& b) {
+      return Grads{index_put(full(shape, 0, b.dy[0].dtype()), restored(kept, b.node), b.dy[0], true)};
     });
   return y;
 }
@@ -144,7 +152,8 @@ Tensor index_put(const Tensor& x, const Indices& indices, const Tensor& values, 
   const Plan plan = plan_index(y, indices);
   put(y, plan, values, accumulate);
   if (recording(x, values))
-    record("index_put", y, {x, values}, [indices, accumulate, shape = values.shape()](const Backward& b) {
+    record("index_put", y, {x, values}, [kept = saved(indices), accumulate, shape = values.shape()](const Backward& b) {
+      const Indices indices = restored(kept, b.node);
       Grads g(2);
       if (b.needed[0]) g[0] = accumulate ? b.dy[0] : index_put(b.dy[0], indices, scalar_tensor(0, b.dy[0].dtype()), false);
       if (b.needed[1]) g[1] = sum_to(index(b.dy[0], indices), shape);
@@ -231,8 +240,8 @@ Tensor gather(const Tensor& x, int64_t dim, const Tensor& index) {
     kernels().gather(item_size(x.dtype()), make_loop({&y, &dense, &from}), x.dim() ? x.strides()[int(d)] : 0, dense.data_as<int64_t>(), x.data(), y.data());
   }
   if (recording(x))
-    record("gather", y, {x}, [d, index = dense, shape = x.shape()](const Backward& b) {
-      return Grads{scatter_add(full(shape, 0, b.dy[0].dtype()), d, index, b.dy[0])};
+    record("gather", y, {x}, [d, index = Saved(dense), shape = x.shape()](const Backward& b) {
+      return Grads{scatter_add(full(shape, 0, b.dy[0].dtype()), d, index.get(b.node), b.dy[0])};
     });
   return y;
 }

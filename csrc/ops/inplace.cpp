@@ -26,6 +26,7 @@ void check_inplace(const Tensor& x, const char* op) {
     for (int i = 0; i < x.dim(); ++i)
       PE_CHECK(x.strides()[i] != 0 || x.shape()[i] == 1, Runtime, op,
                ": more than one element of the written-to tensor refers to a single memory location; clone() it before");
+  x->storage->compute_readers();
   if (!grad_enabled()) return;
   const Tensor owner = x->view_base ? Tensor(x->view_base) : x;
   PE_CHECK(!(owner->autograd && owner->autograd->requires_grad), Runtime, op, ": a ",
@@ -131,6 +132,17 @@ bool saves_left(BinaryOp op, const Tensor& right) {
 
 void unary_(UnaryOp op, const Tensor& x, double p0, double p1) {
   check_inplace(x, "in-place operation");
+  if (x->storage->deferred() && x->storage->unique() && !x->view_base && x.is_dense() && x->offset == 0) {
+    // Nobody has seen x's memory: it takes over that of the result, and a relu can take over the computation.
+    const Edge before = gradient_edge(x);
+    const Tensor old = alias(x);
+    if (before.node) set_grad_fn(old, before.node, before.output_nr);
+    const Tensor y = unary(op, old, p0, p1);
+    const Edge after = gradient_edge(y);
+    x->storage = y->storage;
+    if (after.node) set_grad_fn(x, after.node, after.output_nr);
+    return;
+  }
   if (recording(x)) return assign_inplace(x, unary(op, saves_input(op) ? clone(x) : x, p0, p1), "in-place operation");
   if (!is_floating(x.dtype())) return copy_(x, unary(op, x, p0, p1));
   const double params[2] = {p0, p1};

@@ -65,6 +65,8 @@ Tensor stack(const std::vector<Tensor>& tensors, int64_t dim) {
 namespace {
 
 // The source position of each padded one; "constant" is handled apart.
+constexpr int64_t kMostPadding = int64_t(1) << 58;  // sums of a few do not overflow
+
 Tensor pad_index(int64_t n, int64_t before, int64_t after, const std::string& mode) {
   const Tensor index = empty({before + n + after}, DType::Int64);
   int64_t* p = index.data_as<int64_t>();
@@ -106,6 +108,8 @@ Tensor pad_constant(const Tensor& x, const Dims& before, const Dims& after, doub
 Tensor pad(const Tensor& x, const Dims& padding, const std::string& mode, double value) {
   PE_CHECK(padding.size() % 2 == 0, Value, "pad: expected pairs of sizes, got ", padding);
   PE_CHECK(padding.size() <= 2 * x.dim(), Shape, "pad: ", padding, " pads more dimensions than shape ", x.shape(), " has");
+  for (const int64_t p : padding)
+    PE_CHECK(p > -kMostPadding && p < kMostPadding, Shape, "pad: ", padding, " is more than a tensor can have");
   Dims before = Dims::filled(x.dim(), 0), after = before;
   for (int i = 0; i < padding.size() / 2; ++i) {
     before[x.dim() - 1 - i] = padding[2 * i];
@@ -158,7 +162,9 @@ Tensor repeat(const Tensor& x, const Dims& repeats) {
   for (int i = 0; i < repeats.size(); ++i) {
     const int64_t n = i < shift ? 1 : x.shape()[i - shift];
     PE_CHECK(repeats[i] >= 0, Value, "repeat: counts must not be negative, got ", repeats);
-    result.push_back(repeats[i] * n);
+    int64_t size;
+    PE_CHECK(!__builtin_mul_overflow(repeats[i], n, &size), Shape, "repeat: ", repeats, " makes shape ", x.shape(), " too large");
+    result.push_back(size);
     if (i >= shift && n == 1) {  // no need for a dimension of its own
       split_shape.push_back(1);
       expanded.push_back(repeats[i]);

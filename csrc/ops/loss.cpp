@@ -74,8 +74,8 @@ Tensor cross_entropy(const Tensor& x0, const Tensor& target, const Tensor& weigh
   auto data = [](const Tensor& p) { return p.defined() ? p.data() : nullptr; };
   if (s.rows > 0) kernels().cross_entropy(s, t, x.data(), rows.data(), data(weight), losses.data(), lse.data());
   if (recording(x))
-    record("cross_entropy", losses, {x}, [s, x = Saved(x), rows, weight, lse](const Backward& b) {
-      const Tensor& v = x.get(b.node);
+    record("cross_entropy", losses, {x}, [s, x = Saved(x), target = Saved(rows), class_weight = Saved(weight), lse](const Backward& b) {
+      const Tensor &v = x.get(b.node), &rows = target.get(b.node), &weight = class_weight.get(b.node);
       const DType dtype = v.dtype();
       if (b.create_graph()) {  // d loss / d x = softmax(x) sum(q) - q with q the weighted, smoothed target distribution
         Tensor q = s.soft_targets ? rows : Tensor();

@@ -16,6 +16,7 @@ Tensor in_layout_of(const Tensor& p, const Tensor& t) {
 void check_param(const Tensor& p, const Tensor& g, const char* op) {
   PE_CHECK(is_floating(p.dtype()), Type, op, ": expected floating point parameters, got ", dtype_name(p.dtype()));
   PE_CHECK(p.is_dense(), Value, op, ": expected parameters without gaps in memory, got shape ", p.shape(), " with strides ", p.strides());
+  p->storage->compute_readers();
   PE_CHECK(g.shape() == p.shape(), Shape, op, ": gradient has shape ", g.shape(), ", its parameter ", p.shape());
 }
 

@@ -36,6 +36,10 @@ Pool2dShape make_shape(const Tensor& x, const Pool2dOptions& o, const char* op) 
   PE_CHECK(o.kernel_h > 0 && o.kernel_w > 0, Value, op, ": kernel_size must be positive, got ", pair(o.kernel_h, o.kernel_w));
   PE_CHECK(o.stride_h > 0 && o.stride_w > 0, Value, op, ": stride must be positive, got ", pair(o.stride_h, o.stride_w));
   PE_CHECK(o.dilation_h > 0 && o.dilation_w > 0, Value, op, ": dilation must be positive, got ", pair(o.dilation_h, o.dilation_w));
+  constexpr int64_t kLargest = int64_t(1) << 31;  // products of two do not overflow
+  PE_CHECK(o.kernel_h < kLargest && o.kernel_w < kLargest && o.stride_h < kLargest && o.stride_w < kLargest && o.dilation_h < kLargest &&
+               o.dilation_w < kLargest && o.pad_h < kLargest && o.pad_w < kLargest,
+           Value, op, ": kernel_size, stride, padding and dilation must be below 2^31");
   PE_CHECK(o.pad_h >= 0 && o.pad_w >= 0 && 2 * o.pad_h <= o.kernel_h && 2 * o.pad_w <= o.kernel_w, Value, op,
            ": padding must not be negative and at most half of the kernel size, got padding ", pair(o.pad_h, o.pad_w), " and kernel size ",
            pair(o.kernel_h, o.kernel_w));

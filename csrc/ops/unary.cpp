@@ -3,7 +3,9 @@
 
 #include "autograd/node.h"
 #include "kernels/dispatch.h"
+#include "ops/batch_norm.h"
 #include "ops/elementwise.h"
+#include "ops/masked_gradient.h"
 #include "ops/ops.h"
 
 namespace pe::ops {
@@ -80,13 +82,18 @@ Tensor unary(UnaryOp op, const Tensor& input, double p0, double p1) {
     if (!keeps_integers(op)) x = to(x, default_dtype());
   }
   const double params[2] = {p0, p1};
-  const Tensor y = empty_like(x);
-  kernels().unary(op, x.dtype(), make_loop({&y, &x}), params, x.data(), y.data());
+  Tensor y = op == UnaryOp::relu ? relu_of_deferred_norm(x) : Tensor();
+  const bool after_norm = y.defined();
+  if (!after_norm) {
+    y = empty_like(x);
+    kernels().unary(op, x.dtype(), make_loop({&y, &x}), params, x.data(), y.data());
+  }
   if (!recording(x)) return y;
 
-  auto backward = [op, p0, p1, &row](const Backward& b, const Tensor& s) {
+  auto backward = [op, p0, p1, after_norm, &row](const Backward& b, const Tensor& s) {
     const Tensor& dy = b.dy[0];
     if (b.create_graph()) return Grads{row.gradient(dy, s, p0, p1)};
+    if (after_norm && dy.strides() == s.strides() && dy.is_dense()) return Grads{masked_gradient(dy, s)};
     const double params[2] = {p0, p1};
     const Tensor& saved = s.defined() ? s : dy;
     const Tensor dx = elementwise_output(dy.shape(), dy.dtype(), {&saved, &dy});

@@ -45,6 +45,7 @@ Dims infer_size(Dims shape, int64_t numel, const char* op) {
     known *= shape[unknown];
   }
   PE_CHECK(known == numel, Shape, op, ": shape ", asked, " is invalid for input of size ", numel);
+  checked_numel(shape, op);  // beside a 0 the other sizes may be anything, and their product must still fit
   return shape;
 }
 
@@ -177,6 +178,7 @@ Tensor expand(const Tensor& x, const Dims& shape) {
     PE_CHECK(full[i] == n || n == 1, Shape, "expand: cannot expand shape ", x.shape(), " to ", shape);
     if (i >= shift && full[i] == n) strides[i] = x.strides()[i - shift];
   }
+  checked_numel(full, "expand");
   if (full == x.shape()) return x;
   return view_of("expand", x, x->offset, full, strides,
                  [before = x.shape()](const Backward& b) { return Grads{sum_to(b.dy[0], before)}; });
@@ -186,8 +188,8 @@ Tensor slice(const Tensor& x, int64_t dim, int64_t start, int64_t stop, int64_t 
   const int d = int(wrap_dim(dim, x.dim(), "slice"));
   PE_CHECK(step > 0, Value, "slice: step must be greater than zero, got ", step);
   Dims shape = x.shape(), strides = x.strides();
-  shape[d] = stop > start ? (stop - start + step - 1) / step : 0;
-  strides[d] *= step;
+  shape[d] = stop > start ? (stop - start - 1) / step + 1 : 0;
+  if (shape[d] > 1) strides[d] *= step;  // else the step may be too large for a product
   return view_of("slice", x, x->offset + (shape[d] > 0 ? start * x.strides()[d] : 0), shape, strides,
                  [before = x.shape(), d, start, stop, step](const Backward& b) {
                    if (b.create_graph()) {
@@ -205,7 +207,7 @@ Tensor slice(const Tensor& x, int64_t dim, int64_t start, int64_t stop, int64_t 
 Tensor narrow(const Tensor& x, int64_t dim, int64_t start, int64_t length) {
   const int d = int(wrap_dim(dim, x.dim(), "narrow"));
   const int64_t n = x.shape()[d], first = start < 0 ? start + n : start;
-  PE_CHECK(first >= 0 && length >= 0 && first + length <= n, Index, "narrow: start ", start, " and length ", length,
+  PE_CHECK(first >= 0 && length >= 0 && first <= n && length <= n - first, Index, "narrow: start ", start, " and length ", length,
            " exceed dimension ", d, " of size ", n);
   return slice(x, d, first, first + length, 1);
 }

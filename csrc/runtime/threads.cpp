@@ -95,8 +95,8 @@ constinit Pool pool;
 static_assert(std::is_trivially_destructible_v<Pool>);
 
 std::atomic<int> thread_count{0};  // 0: not chosen yet
-std::atomic<void* (*)()> release_host_lock{nullptr};
-std::atomic<void (*)(void*)> acquire_host_lock{nullptr};
+std::atomic<void* (*)()> release_hook{nullptr};
+std::atomic<void (*)(void*)> acquire_hook{nullptr};
 
 // The child has none of the workers, and perhaps half a job of a thread that it does not have either.
 [[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, [] {
@@ -289,18 +289,18 @@ void run_pieces(int64_t pieces, double nanoseconds, PieceFunction f, const void*
   const KernelFloatingPointMode mode;
   if (!outermost || nanoseconds < kWorthThreads) {
     run_inline(pieces, f, context);
-  } else if (nanoseconds < kWorthUnlock || acquire_host_lock.load(std::memory_order_relaxed) == nullptr) {
+  } else if (nanoseconds < kWorthUnlock || acquire_hook.load(std::memory_order_relaxed) == nullptr) {
     run_outermost(pieces, f, context);
   } else {
     // The lock is not taken back in a destructor: at its exit Python may end a thread right there by unwinding it.
-    void* const token = release_host_lock.load()();
+    void* const token = release_hook.load()();
     std::exception_ptr error;
     try {
       run_outermost(pieces, f, context);
     } catch (...) {
       error = std::current_exception();
     }
-    acquire_host_lock.load()(token);
+    acquire_hook.load()(token);
     if (error) std::rethrow_exception(error);
   }
 }
@@ -354,9 +354,18 @@ int default_num_threads() {
   return std::clamp(static_cast<int>(std::ceil(usable_cores())), 1, kMaxThreads);
 }
 
+void* release_host_lock() {
+  const auto hook = release_hook.load();
+  return hook ? hook() : nullptr;
+}
+
+void acquire_host_lock(void* token) {
+  if (token) acquire_hook.load()(token);
+}
+
 void set_host_lock_hooks(void* (*release)(), void (*acquire)(void*)) {
-  release_host_lock.store(release);
-  acquire_host_lock.store(acquire);
+  release_hook.store(release);
+  acquire_hook.store(acquire);
 }
 
 }  // namespace pe

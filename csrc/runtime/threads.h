@@ -32,6 +32,8 @@ void set_num_threads(int n);  // 1 or more; may exceed the machine's cores
 int default_num_threads();    // cores that this process may use: affinity and cgroup quota; PYENGINE_NUM_THREADS overrides
 
 // Called around long work; bind/ sets them to release and take the GIL.
+void* release_host_lock();  // a token for acquire_host_lock
+void acquire_host_lock(void* token);
 void set_host_lock_hooks(void* (*release)(), void (*acquire)(void*));
 
 }  // namespace pe

@@ -1,8 +1,11 @@
 #include "tensor/tensor.h"
 
 #include <algorithm>
+#include <mutex>
+#include <utility>
 
 #include "runtime/allocator.h"
+#include "runtime/threads.h"
 
 namespace pe {
 
@@ -48,14 +51,71 @@ Ref<Storage> Storage::allocate(size_t bytes, Device device) {
 }
 
 Ref<Storage> Storage::borrow(void* data, size_t bytes, Device device, void (*release)(void*), void* context) {
-  return Ref<Storage>(new Storage(data, bytes, device, release, context));
+  Ref<Storage> storage(new Storage(data, bytes, device, release, context));
+  storage->shared_outside = true;
+  return storage;
+}
+
+// Guards every storage's deferred_ and readers_. Whoever waits for it lets go of the host's lock first, since its holder may
+// be waiting for that one. Recursive: computing one result may compute another.
+namespace {
+std::recursive_mutex deferred_mutex;
+
+class DeferredLock {
+ public:
+  DeferredLock() {
+    if (deferred_mutex.try_lock()) return;
+    void* const token = release_host_lock();
+    deferred_mutex.lock();
+    acquire_host_lock(token);
+  }
+  ~DeferredLock() { deferred_mutex.unlock(); }
+};
+}  // namespace
+
+Ref<Storage> Storage::defer(size_t bytes, Device device, std::unique_ptr<Deferred> computation) {
+  Ref<Storage> storage(new Storage(nullptr, bytes, device, nullptr, nullptr));
+  const DeferredLock lock;
+  for (Storage* source : computation->sources()) source->readers_.push_back(storage.get());
+  storage->deferred_ = computation.release();
+  return storage;
+}
+
+void Storage::compute(Deferred* instead) {
+  const DeferredLock lock;
+  Deferred* const computation = deferred_.load() && instead ? instead : deferred_.load();
+  if (!computation || data_) return;
+  data_ = pe::allocate(bytes);  // data_ set: a nested look finds nothing to do
+  try {
+    computation->compute(data_);
+  } catch (...) {
+    deallocate(std::exchange(data_, nullptr), bytes);
+    throw;
+  }
+  forget_deferred();
+}
+
+void Storage::forget_deferred() {
+  Deferred* const computation = deferred_.exchange(nullptr);
+  for (Storage* source : computation->sources()) std::erase(source->readers_, this);
+  delete computation;
+}
+
+void Storage::compute_readers() {
+  if (readers_.empty()) return;
+  const DeferredLock lock;
+  while (!readers_.empty()) readers_.back()->compute();
 }
 
 Storage::~Storage() {
-  if (release_)
+  if (deferred_.load()) {
+    const DeferredLock lock;
+    forget_deferred();
+  } else if (release_) {
     release_(context_);
-  else
-    deallocate(data, bytes);
+  } else {
+    deallocate(data_, bytes);
+  }
 }
 
 TensorImpl::TensorImpl(Ref<Storage> storage, int64_t offset, const Dims& shape, const Dims& strides, DType dtype)

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "tensor/check.h"
 #include "tensor/device.h"
@@ -12,10 +13,22 @@
 
 namespace pe {
 
+class Storage;
+
+// A result that is computed when it is first read. An op that reads it next may take over the computation instead
+// (ops/batch_norm.h: a relu behind a normalization makes one pass of both).
+class Deferred {
+ public:
+  virtual ~Deferred() = default;
+  virtual void compute(void* data) = 0;
+  virtual std::vector<Storage*> sources() const = 0;  // what it reads; a write to one of them computes it before
+};
+
 // A block of memory, from the caching allocator or borrowed (NumPy, DLPack), and the count of writes to it.
 class Storage {
  public:
   static Ref<Storage> allocate(size_t bytes, Device device);
+  static Ref<Storage> defer(size_t bytes, Device device, std::unique_ptr<Deferred> computation);
   static Ref<Storage> borrow(void* data, size_t bytes, Device device, void (*release)(void*), void* context);
 
   void ref() { refs_.fetch_add(1, std::memory_order_relaxed); }
@@ -24,17 +37,40 @@ class Storage {
   }
   bool unique() const { return refs_.load(std::memory_order_acquire) == 1; }
 
-  void* const data;
+  void* data() {
+    if (__builtin_expect(deferred_.load(std::memory_order_acquire) != nullptr, 0)) compute();
+    return data_;
+  }
+  // Computes a deferred result in another way than its own; f(data).
+  template <class F>
+  void compute_by(const F& f) {
+    struct Other final : Deferred {
+      explicit Other(const F& f) : f(f) {}
+      void compute(void* data) override { f(data); }
+      std::vector<Storage*> sources() const override { return {}; }
+      const F& f;
+    } other(f);
+    compute(&other);
+  }
+  Deferred* deferred() const { return deferred_.load(std::memory_order_acquire); }  // null once computed
+  void compute_readers();  // computes every deferred result that reads this storage: it is about to be written to
+
   const size_t bytes;
   const Device device;
-  bool read_only = false;                 // borrowed from a read-only array
+  bool read_only = false;             // borrowed from a read-only array
+  bool shared_outside = false;        // borrowed or exported: others may write without telling
   std::atomic<uint32_t> version{0};  // in-place writes so far, over all views
 
  private:
   Storage(void* data, size_t bytes, Device device, void (*release)(void*), void* context)
-      : data(data), bytes(bytes), device(device), release_(release), context_(context) {}
+      : bytes(bytes), device(device), data_(data), release_(release), context_(context) {}
   ~Storage();
+  void compute(Deferred* instead = nullptr);
+  void forget_deferred();
   std::atomic<int64_t> refs_{0};
+  std::atomic<Deferred*> deferred_{nullptr};  // owned
+  std::vector<Storage*> readers_;             // deferred results that read this storage
+  void* data_;
   void (*release_)(void*);  // null: the allocator's memory
   void* context_;
 };
@@ -102,7 +138,7 @@ class Tensor {
   bool is_dense() const;          // some order of the dimensions is contiguous: no gaps, no overlap
 
   void* data() const {
-    return static_cast<char*>(impl_->storage->data) + impl_->offset * int64_t(item_size(impl_->dtype));
+    return static_cast<char*>(impl_->storage->data()) + impl_->offset * int64_t(item_size(impl_->dtype));
   }
   template <class T>
   T* data_as() const {

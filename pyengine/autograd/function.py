@@ -95,6 +95,7 @@ class Function:
                 saved = [replacement if s is items[i] else s for s in saved]
                 items[i] = replacement
         outputs = [items[i] for i in tensors]
+        expected = len(args)  # not `args`, which would live as long as the graph
         differentiable = [not any(o is n for n in ctx._non_differentiable) for o in outputs]
 
         def run(
@@ -106,15 +107,15 @@ class Function:
             finally:
                 ctx._saved = None
             given = (given,) if given is None or isinstance(given, Tensor) else tuple(given)
-            if len(given) < len(args) or any(g is not None for g in given[len(args) :]):
-                raise RuntimeError(f"{cls.__name__}.backward returned {len(given)} gradients, expected {len(args)}")
+            if len(given) < expected or any(g is not None for g in given[expected:]):
+                raise RuntimeError(f"{cls.__name__}.backward returned {len(given)} gradients, expected {expected}")
             for g in given:
                 if g is not None and not isinstance(g, Tensor):
                     raise TypeError(f"{cls.__name__}.backward returned a {type(g).__name__}, expected a Tensor or None")
             return [given[i] for i in positions]
 
         _C._record_function(cls.__name__, ctx, run, inputs, outputs, saved, differentiable, ctx._materialize)
-        ctx._to_save = ()
+        ctx._to_save = ctx._dirty = ctx._non_differentiable = ()  # the outputs among them would be cycles
         if single:
             return items[0]
         return type(result)(*items) if hasattr(result, "_fields") else type(result)(items)

@@ -49,7 +49,7 @@ class no_grad(_GradMode):
         self = super().__new__(cls)
         if function is None:
             return self
-        self.__init__()
+        cls.__init__(self)
         return self(function)
 
 

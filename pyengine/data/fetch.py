@@ -154,7 +154,7 @@ class IterableFetcher(Fetcher):
 
 def add_note(error: Exception, note: str) -> None:
     """Adds a line that the error's traceback shows from Python 3.11 on."""
-    error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
+    error.__notes__ = [*getattr(error, "__notes__", ()), note]
 
 
 def shorten(indices: Sequence[Any], most: int = 8) -> str:

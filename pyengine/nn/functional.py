@@ -413,13 +413,13 @@ class _BinaryCrossEntropy(Function):
     """A Function for the sake of its gradient, (x - y) / (x (1 - x)), which stays finite at x = 0 and x = 1."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, target: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, input: Tensor, target: Tensor) -> Tensor:
         ctx.save_for_backward(input, target)
         log_yes, log_no = input.log().clamp(min=-100.0), (1 - input).log().clamp(min=-100.0)
         return -(target * log_yes + (1 - target) * log_no)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         input, target = ctx.saved_tensors
         grad_target = None
         if ctx.needs_input_grad[1]:

@@ -124,7 +124,7 @@ class _Identity(Function):
     """Hands its tensors on, and their gradients back through ``on_backward``."""
 
     @staticmethod
-    def forward(ctx: Any, on_backward: Callable[..., Any], *tensors: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(ctx: Any, on_backward: Callable[..., Any], *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.on_backward = on_backward
         ctx.set_materialize_grads(False)
         outputs = tuple(tensor.detach() for tensor in tensors)
@@ -132,7 +132,7 @@ class _Identity(Function):
         return outputs
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         return None, *ctx.on_backward(grads)
 
 
