@@ -194,7 +194,7 @@ def of_one_tensor() -> None:
             )
 
     case("F.gelu-tail", lambda m, x: F(m).gelu(x), T(301, fill=uniform(-5, 5)), torch=lambda m, x: x * 0.5 * m.erfc(x / -SQRT_2),
-         reference=lambda x: x * 0.5 * ref.erfc(x / -SQRT_2), relative=True, ulps=16)  # fmt: skip
+         reference=lambda x: x * 0.5 * ref.erfc(x / -SQRT_2), relative=True, ulps=40)  # fmt: skip
 
     x = away_from(-0.5, 0.75)
     case("clamp", lambda m, x: m.clamp(x, -0.5, 0.75), T(3, 11, fill=x), reference=lambda x: np.clip(x, -0.5, 0.75), ulps=0, gradgrad=True)

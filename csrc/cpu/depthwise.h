@@ -1,162 +1,57 @@
-// Depthwise convolution (groups == C == K): every channel has a filter of its own, so a matrix product would have one
-// row; direct kernels, vectorized over the channels, do the work. They take one register's width of channels at a time,
-// copied out of the image together with its zero padding (a "slice": rows of columns of one register each).
-// Neighbouring pixels are then neighbours in memory, whatever C is, and no tap needs a bounds check. Along a row the
-// kernel's window slides over registers: a pixel is loaded once for all the outputs that it meets.
+// Depthwise convolution (groups == C == K), and grouped convolution with few channels per group: a matrix product per
+// group would be too narrow, so direct kernels, vectorized over the output channels, do the work. They take one
+// register's width of channels at a time, copied out of the image together with its zero padding (a "slice": rows of
+// columns of one register each). Neighbouring pixels are then neighbours in memory, whatever C is, and no tap needs a
+// bounds check. Along a row the kernel's window slides over registers: a pixel is loaded once for all the outputs that
+// it meets. With several channels per group there are as many slices, one after the other: number i holds, in each
+// lane, the i-th channel of the lane's group.
 //
 // The convolution serves the forward pass and, with dy as the image, the gradient with respect to the input.
 #pragma once
-#include "cpu/im2col.h"
+#include "cpu/depthwise_kernel.h"
 
 namespace pe::PE_ISA {
 namespace {
 
-constexpr int kTapsAtOnce = 7;     // taps of a kernel row that stay in registers
-constexpr int kOutputsAtOnce = 8;  // outputs of a row
-constexpr int64_t kSliceBytes = 256 << 10;
+constexpr int64_t kAheadBytes = 320 << 10;
 
-// Columns from `offset` on of image rows: zeros outside, and in the lanes behind the last of `lanes` channels.
-template <class T>
-PE_INLINE void copy_slice(const T* x, int64_t W, int64_t C, int64_t lanes, int64_t rows, int64_t columns,
-                          int64_t offset, T* to) {
-  constexpr int64_t kWidth = Vec<T>::width;
-  const int64_t begin = clamped(-offset, 0, columns), end = clamped(W - offset, begin, columns);
-  for (int64_t row = 0; row < rows; ++row, x += W * C, to += columns * kWidth) {
-    zero_run(to, begin * kWidth);
-    const T* const from = x + offset * C;
-    if (lanes >= kWidth) {
-      for (int64_t i = begin; i < end; ++i) Vec<T>::load(from + i * C).store(to + i * kWidth);
-    } else {
-      for (int64_t i = begin; i < end; ++i) Vec<T>::load_partial(from + i * C, lanes).store(to + i * kWidth);
-    }
-    zero_run(to + end * kWidth, (columns - end) * kWidth);
-  }
+// Grouped convolutions that are done here: few channels per group, and enough taps to pay for the slices.
+PE_INLINE bool few_channels_per_group(const Conv2dShape& s) {
+  if (s.groups == s.C && s.groups == s.K) return s.groups > 1;
+  return s.groups > 1 && s.C / s.groups <= 16 && s.K / s.groups <= 16 && s.R * s.S > 1;
 }
 
-// packed[block of channels][tap][channel] of w[channel][tap].
+// packed[block of output channels][input of the group, tap][output channel]; backward, C and K change places.
 template <class T>
-PE_INLINE int64_t packed_depthwise_size(const Conv2dShape& s) {
-  return ceil_div(s.C, Vec<T>::width) * Vec<T>::width * s.R * s.S;
+PE_INLINE int64_t packed_groups_size(const Conv2dShape& s) {
+  const int64_t padded = ceil_div(larger(s.C, s.K), Vec<T>::width) * Vec<T>::width;
+  return padded * larger(s.C, s.K) / s.groups * s.R * s.S;
 }
 template <class T>
-void pack_depthwise(const Conv2dShape& s, const T* w, T* packed) {
+void pack_groups_forward(const Conv2dShape& s, const T* w, T* packed) {
   constexpr int64_t kWidth = Vec<T>::width;
-  const int64_t taps = s.R * s.S;
-  parallel_for(ceil_div(s.C, kWidth), static_cast<double>(s.C * taps), [&](int64_t block) {
-    T* const to = packed + block * taps * kWidth;
-    for (int64_t tap = 0; tap < taps; tap += kWidth)
-      transpose_block(w + block * kWidth * taps + tap, taps, smaller(kWidth, s.C - block * kWidth),
-                      smaller(kWidth, taps - tap),
-                      [&](int i) __attribute__((always_inline)) { return to + (tap + i) * kWidth; });
+  const int64_t depth = s.C / s.groups * s.R * s.S;
+  parallel_for(ceil_div(s.K, kWidth), static_cast<double>(s.K * depth), [&](int64_t block) {
+    T* const to = packed + block * depth * kWidth;
+    for (int64_t i = 0; i < depth; i += kWidth)
+      transpose_block(w + block * kWidth * depth + i, depth, smaller(kWidth, s.K - block * kWidth),
+                      smaller(kWidth, depth - i),
+                      [&](int j) __attribute__((always_inline)) { return to + (i + j) * kWidth; });
   });
 }
-
-// Taps that are side by side are done up to kTapsAtOnce together; with gaps between them, one by one.
 template <class T>
-PE_INLINE int64_t tap_groups(const Im2col<T>& image) {
-  const bool side_by_side = image.w.offset_step == 1 && image.step_w <= 2;
-  return side_by_side ? ceil_div(image.w.count, kTapsAtOnce) : image.w.count;
-}
-
-// The table entry for `taps` taps, side by side, and outputs `step` columns apart.
-template <class Function, class Single, class Step1, class Step2>
-PE_INLINE Function for_taps(int64_t taps, int64_t step, Single single, const Step1& step1, const Step2& step2) {
-  return taps <= 1 ? single : step == 1 ? step1[taps - 2] : step2[taps - 2];
-}
-using SeveralTaps = std::make_integer_sequence<int, kTapsAtOnce - 1>;
-
-// Columns that `count` outputs meet.
-constexpr int columns_of(int count, int taps, int step) { return (count - 1) * step + taps; }
-
-// ---- the convolution
-
-// A row of outputs, and the taps of `rows` kernel rows that reach it.
-template <class T>
-struct DepthwiseRow {
-  const T* x;           // the slice, where the first output meets the first tap
-  int64_t x_row, step;  // distances between the rows of taps; columns between outputs
-  Range inside;         // the columns from there that lie inside the image
-  const T* w;
-  int64_t w_row, w_tap, rows;
-  T* y;
-  int64_t y_step, outputs, lanes;
-  const T* bias;    // or null
-  bool accumulate;  // add to y
-};
-
-// kCount outputs, of which `outputs` exist. kStep 0: any distance between them. kEdge: only the columns `inside` count.
-template <class T, int kTaps, int kStep, int kCount, bool kEdge>
-PE_INLINE void depthwise_outputs(const DepthwiseRow<T>& row, const T* x, Range inside, T* y, int64_t outputs) {
-  constexpr int kWidth = Vec<T>::width, kColumns = columns_of(kCount, kTaps, kStep);
-  Vec<T> acc[kCount];
-  const Vec<T> first = row.bias ? load_up_to(row.bias, row.lanes) : Vec<T>(typename Vec<T>::Raw{});
-#pragma GCC unroll 8
-  for (int b = 0; b < kCount; ++b) acc[b] = first;
-  if (row.accumulate) {
-#pragma GCC unroll 8
-    for (int b = 0; b < kCount; ++b)
-      if (b < outputs) acc[b] = load_up_to(y + b * row.y_step, row.lanes);
-  }
-  const T* w = row.w;
-  for (int64_t i = row.rows; i > 0; --i, x += row.x_row, w += row.w_row) {
-    Vec<T> weight[kTaps];
-#pragma GCC unroll 8
-    for (int k = 0; k < kTaps; ++k) weight[k] = Vec<T>::load(w + k * row.w_tap);
-    if constexpr (kStep == 0) {
-#pragma GCC unroll 8
-      for (int b = 0; b < kCount; ++b) acc[b] = fma(Vec<T>::load(x + b * row.step * kWidth), weight[0], acc[b]);
-    } else {
-#pragma GCC unroll 32
-      for (int j = 0; j < kColumns; ++j) {
-        if (kEdge && (j < inside.begin || j >= inside.end)) continue;
-        const Vec<T> v = Vec<T>::load(x + j * kWidth);
-#pragma GCC unroll 8
-        for (int k = 0; k < kTaps; ++k) {
-          const int b = (j - k) / kStep;
-          if (j >= k && b * kStep == j - k && b < kCount) acc[b] = fma(v, weight[k], acc[b]);
-        }
-      }
-    }
-  }
-#pragma GCC unroll 8
-  for (int b = 0; b < kCount; ++b) {
-    const Vec<T> sum = acc[b];  // a copy: partial stores may take the address
-    if (b < outputs) store_up_to(y + b * row.y_step, row.lanes, sum);
-  }
-}
-
-template <class T, int kTaps, int kStep, int kCount>
-PE_INLINE void depthwise_outputs(const DepthwiseRow<T>& row, int64_t q) {
-  const int64_t column = q * (kStep ? kStep : row.step), columns = columns_of(kCount, kTaps, kStep);
-  const Range inside = {row.inside.begin - column, row.inside.end - column};
-  const T* const x = row.x + column * Vec<T>::width;
-  T* const y = row.y + q * row.y_step;
-  // Where the image ends, the zeros beside it are skipped: they are most of what a large kernel meets in a small image.
-  if (kStep > 0 && (inside.begin > 0 || inside.end < columns))
-    depthwise_outputs<T, kTaps, kStep, kCount, (kStep > 0)>(row, x, inside, y, row.outputs - q);
-  else
-    depthwise_outputs<T, kTaps, kStep, kCount, false>(row, x, inside, y, row.outputs - q);
-}
-
-template <class T, int kTaps, int kStep>
-__attribute__((noinline)) void depthwise_row(const DepthwiseRow<T>& row) {
-  for (int64_t q = 0; q < row.outputs; q += kOutputsAtOnce) {
-    if (row.outputs - q > kOutputsAtOnce / 2)
-      depthwise_outputs<T, kTaps, kStep, kOutputsAtOnce>(row, q);
-    else
-      depthwise_outputs<T, kTaps, kStep, kOutputsAtOnce / 2>(row, q);
-  }
-}
-
-template <class T>
-using DepthwiseRowFunction = void (*)(const DepthwiseRow<T>&);
-
-template <class T, int... kIndex>
-PE_INLINE DepthwiseRowFunction<T> depthwise_row_function(int64_t taps, int64_t step,
-                                                         std::integer_sequence<int, kIndex...>) {
-  static constexpr DepthwiseRowFunction<T> step1[] = {depthwise_row<T, kIndex + 2, 1>...};
-  static constexpr DepthwiseRowFunction<T> step2[] = {depthwise_row<T, kIndex + 2, 2>...};
-  return for_taps<DepthwiseRowFunction<T>>(taps, step, depthwise_row<T, 1, 0>, step1, step2);
+void pack_groups_backward(const Conv2dShape& s, const T* w, T* packed) {
+  constexpr int64_t kWidth = Vec<T>::width;
+  const int64_t inputs = s.C / s.groups, outputs = s.K / s.groups, taps = s.R * s.S;
+  if (inputs == 1 && outputs == 1) return pack_groups_forward(s, w, packed);
+  parallel_for(ceil_div(s.C, kWidth), static_cast<double>(s.C * outputs * taps), [&](int64_t block) {
+    T* to = packed + block * outputs * taps * kWidth;
+    zero_run(to, outputs * taps * kWidth);
+    for (int64_t k = 0; k < outputs; ++k)
+      for (int64_t tap = 0; tap < taps; ++tap, to += kWidth)
+        for (int64_t i = 0, c = block * kWidth; i < kWidth && c < s.C; ++i, ++c)
+          to[i] = w[((c / inputs * outputs + k) * inputs + c % inputs) * taps + tap];
+  });
 }
 
 // How an image is cut: bands of output rows whose slice stays in the L2 cache.
@@ -168,7 +63,8 @@ struct SliceShape {
     const int64_t outputs = ceil_div(image.Q, kOutputsAtOnce) * kOutputsAtOnce;
     const int64_t overlap = larger(image.h.count - 1, 0) * image.h.offset_step;
     columns = (outputs - 1) * image.step_w + larger(image.w.count - 1, 0) * image.w.offset_step + 1;
-    const int64_t most_rows = kSliceBytes / static_cast<int64_t>(columns * Vec<T>::width * sizeof(T));
+    const int64_t row_bytes = columns * Vec<T>::width * static_cast<int64_t>(sizeof(T));
+    const int64_t most_rows = kSliceBytes / (row_bytes * smaller(kSlicesAtOnce, image.channels));
     bands = ceil_div(image.P, larger(1, (most_rows - overlap) / image.step_h));
   }
 };
@@ -181,43 +77,87 @@ PE_INLINE Range rows_met(const Im2col<T>& image, Range p) {
   return {begin, clamped((p.end - 1) * image.step_h + image.h.offset + last + 1, begin, image.H)};
 }
 
-// One band of one image, one register of channels from c on.
+// What all pieces of a convolution share. `outputs` of to.C channels belong to a group.
 template <class T>
-PE_INLINE void depthwise_band(const Im2col<T>& image, int64_t n, Range band, int64_t c, int64_t columns,
-                              int64_t kernel_width, const T* weights, const Target<T>& to) {
+struct GroupedConvolution {
+  Im2col<T> image;
+  Target<T> to;
+  const T* weights;
+  int64_t outputs, kernel_height, kernel_width;
+
+  int64_t taps() const { return kernel_height * kernel_width; }
+};
+
+// Memory that is wanted soon, brought to the L2 cache a part at a time while the kernels compute.
+struct Ahead {
+  const char* data;
+  int64_t lines;
+
+  // Part i of `parts`.
+  PE_INLINE Ahead part(int64_t parts, int64_t i) const {
+    const Range range = share(lines, parts, i);
+    return {data + range.begin * 64, range.size()};
+  }
+  PE_INLINE void fetch() const {
+    for (int64_t i = 0; i < lines; ++i) __builtin_prefetch(data + i * 64, 0, 2);
+  }
+};
+
+// The outputs of one band of one image, one register of channels from c on.
+template <class T>
+PE_INLINE void grouped_band(const GroupedConvolution<T>& conv, int64_t n, Range band, int64_t c, int64_t columns,
+                            const Ahead& ahead) {
   constexpr int64_t kWidth = Vec<T>::width;
-  const int64_t lanes = smaller(kWidth, image.C - c), x_row = columns * kWidth, groups = larger(1, tap_groups(image));
+  const Im2col<T>& image = conv.image;
+  const Target<T>& to = conv.to;
+  const int64_t lanes = smaller(kWidth, to.C - c), x_row = columns * kWidth, groups = larger(1, tap_groups(image));
+  const GroupLanes<T> group_lanes(c, lanes, conv.outputs, image.channels);
   const Range met = rows_met(image, band);
-  T* const slice = scratch<T>(kScratchA, met.size() * x_row);
-  copy_slice(image.x + (n * image.H + met.begin) * image.W * image.C + c, image.W, image.C, lanes, met.size(), columns,
-             image.w.offset, slice);
-  for (int64_t p = band.begin; p < band.end; ++p) {
-    // the kernel's rows that lie inside the image
-    const int64_t top = p * image.step_h + image.h.offset;
-    Range inside = {0, image.h.count};
-    while (inside.size() > 0 && top + inside.begin * image.h.offset_step < 0) ++inside.begin;
-    while (inside.size() > 0 && top + (inside.end - 1) * image.h.offset_step >= image.H) --inside.end;
-    for (int64_t group = 0; group < groups; ++group) {
-      const Range taps = share(image.w.count, groups, group);
-      const int64_t tap = image.h.index(inside.begin) * kernel_width + image.w.index(taps.begin);
-      const int64_t row = top + inside.begin * image.h.offset_step - met.begin;
-      const int64_t column = image.w.offset + taps.begin * image.w.offset_step;
-      DepthwiseRow<T> outputs = {.x = slice,
-                                 .x_row = image.h.offset_step * x_row,
-                                 .step = image.step_w,
-                                 .inside = {-column, image.W - column},
-                                 .w = weights + tap * kWidth,
-                                 .w_row = image.h.step * kernel_width * kWidth,
-                                 .w_tap = image.w.step * kWidth,
-                                 .rows = taps.size() > 0 ? inside.size() : 0,
-                                 .y = to.y + to.row({n, p, 0}) * to.C + c,
-                                 .y_step = to.step_w * to.C,
-                                 .outputs = image.Q,
-                                 .lanes = lanes,
-                                 .bias = to.bias ? to.bias + c : nullptr,
-                                 .accumulate = group > 0};
-      if (outputs.rows > 0) outputs.x += row * x_row + taps.begin * image.w.offset_step * kWidth;
-      depthwise_row_function<T>(taps.size(), image.step_w, SeveralTaps())(outputs);
+  const int64_t slice_size = met.size() * x_row;
+  T* const slices = scratch<T>(kScratchA, smaller(kSlicesAtOnce, image.channels) * slice_size);
+  for (int64_t input = 0; input < image.channels; input += kSlicesAtOnce) {
+    const int64_t inputs = smaller(kSlicesAtOnce, image.channels - input);
+    const T* const weights = conv.weights + (c * image.channels + input * kWidth) * conv.taps();
+    const T* const from = image.x + (n * image.H + met.begin) * image.W * image.C + group_lanes.first + input;
+    for (int64_t i = 0; i < inputs; ++i)
+      copy_slice(from + i, image.W, image.C, group_lanes, met.size(), columns, image.w.offset, slices + i * slice_size);
+    for (int64_t p = band.begin; p < band.end; ++p) {
+      if (input == 0) ahead.part(band.size(), p - band.begin).fetch();
+      T* const y = to.y + to.row({n, p, 0}) * to.C + c;
+      const int64_t y_step = to.step_w * to.C;
+      if (p + 1 < band.end)
+        for (int64_t q = 0, row = to.step_h * to.W * to.C; q < image.Q; ++q)
+          __builtin_prefetch(y + row + q * y_step, 1);
+      // the kernel's rows that lie inside the image
+      const int64_t top = p * image.step_h + image.h.offset;
+      Range inside = {0, image.h.count};
+      while (inside.size() > 0 && top + inside.begin * image.h.offset_step < 0) ++inside.begin;
+      while (inside.size() > 0 && top + (inside.end - 1) * image.h.offset_step >= image.H) --inside.end;
+      for (int64_t group = 0; group < groups; ++group) {
+        const Range taps = share(image.w.count, groups, group);
+        const int64_t tap = image.h.index(inside.begin) * conv.kernel_width + image.w.index(taps.begin);
+        const int64_t row = top + inside.begin * image.h.offset_step - met.begin;
+        const int64_t column = image.w.offset + taps.begin * image.w.offset_step;
+        DepthwiseRow<T> outputs = {.x = slices,
+                                   .x_slice = slice_size,
+                                   .x_row = image.h.offset_step * x_row,
+                                   .step = image.step_w,
+                                   .inside = {-column, image.W - column},
+                                   .w = weights + tap * kWidth,
+                                   .w_slice = conv.taps() * kWidth,
+                                   .w_row = image.h.step * conv.kernel_width * kWidth,
+                                   .w_tap = image.w.step * kWidth,
+                                   .slices = inputs,
+                                   .rows = taps.size() > 0 ? inside.size() : 0,
+                                   .y = y,
+                                   .y_step = y_step,
+                                   .outputs = image.Q,
+                                   .lanes = lanes,
+                                   .bias = to.bias ? to.bias + c : nullptr,
+                                   .accumulate = group > 0 || input > 0};
+        if (outputs.rows > 0) outputs.x += row * x_row + taps.begin * image.w.offset_step * kWidth;
+        depthwise_row_function<T>(taps.size(), image.step_w, SeveralTaps())(outputs);
+      }
     }
   }
 }
@@ -228,141 +168,75 @@ PE_INLINE int64_t depthwise_pieces(double work, int64_t units) {
 
 // y at every grid position = bias + the taps' products.
 template <class T>
-void depthwise_convolve(const Im2col<T>& image, int64_t kernel_width, const T* packed, int64_t taps,
-                        const Target<T>& to) {
+void grouped_convolve(const GroupedConvolution<T>& conv) {
+  const Im2col<T>& image = conv.image;
   const SliceShape<T> shape(image);
-  const int64_t blocks = ceil_div(image.C, Vec<T>::width), units = image.N * shape.bands * blocks;
-  const double work =
-      static_cast<double>(image.rows() * image.C) * static_cast<double>(image.h.count * image.w.count + 4);
+  const int64_t blocks = ceil_div(conv.to.C, Vec<T>::width), units = image.N * shape.bands * blocks;
+  const double per_output =
+      static_cast<double>(image.channels) * static_cast<double>(image.h.count * image.w.count + 4);
+  const double work = static_cast<double>(image.rows() * conv.to.C) * per_output;
   const int64_t pieces = depthwise_pieces(work, units);
   parallel_for(pieces, nanoseconds<T>(work), [&](int64_t piece) {
     const Range range = share(units, pieces, piece);
     for (int64_t unit = range.begin; unit < range.end; ++unit) {
-      const int64_t block = unit % blocks, band = unit / blocks % shape.bands;
-      depthwise_band(image, unit / (blocks * shape.bands), share(image.P, shape.bands, band), block * Vec<T>::width,
-                     shape.columns, kernel_width, packed + block * taps * Vec<T>::width, to);
+      const int64_t block = unit % blocks, n = unit / (blocks * shape.bands);
+      const Range band = share(image.P, shape.bands, unit / blocks % shape.bands);
+      // The next image's rows, while this one's are computed: only if both fit in the cache.
+      Ahead ahead = {nullptr, 0};
+      const int64_t row_bytes = image.W * image.C * static_cast<int64_t>(sizeof(T));
+      if (n + 1 < image.N && shape.bands == 1 && image.H * row_bytes <= kAheadBytes)
+        ahead = {reinterpret_cast<const char*>(image.x) + (n + 1) * image.H * row_bytes, image.H * row_bytes / 64};
+      grouped_band(conv, n, band, block * Vec<T>::width, shape.columns, ahead.part(blocks, block));
     }
   });
 }
 
-// ---- the weight gradient: dw[tap] = the sum over outputs of dy[output] * x[output + tap]
+// ---- the weight gradient
 
-// The outputs of some rows, and taps of one kernel row.
+// Adds the sums of one band of one image, one register of output channels from c on.
 template <class T>
-struct DepthwiseTaps {
-  const T* x;  // the slice, where the first output meets the first tap
-  int64_t x_row, step;
-  const T* dy;  // rows of `outputs` registers
-  int64_t rows, outputs;
-  T* sums;  // one register per tap, added to
-};
-
-template <class T, int kTaps, int kStep, int kSets, int kCount>
-PE_INLINE void depthwise_gradient_block(const T* x, int64_t step, const T* dy, Vec<T> (&acc)[kSets][kTaps]) {
-  constexpr int kWidth = Vec<T>::width, kColumns = columns_of(kCount, kTaps, kStep);
-  Vec<T> gradient[kCount];
-#pragma GCC unroll 8
-  for (int b = 0; b < kCount; ++b) gradient[b] = Vec<T>::load(dy + b * kWidth);
-  if constexpr (kStep == 0) {
-#pragma GCC unroll 8
-    for (int b = 0; b < kCount; ++b)
-      acc[b % kSets][0] = fma(Vec<T>::load(x + b * step), gradient[b], acc[b % kSets][0]);
-  } else {
-#pragma GCC unroll 32
-    for (int j = 0; j < kColumns; ++j) {
-      const Vec<T> v = Vec<T>::load(x + j * kWidth);
-#pragma GCC unroll 8
-      for (int k = 0; k < kTaps; ++k) {
-        const int b = (j - k) / kStep;
-        if (j >= k && b * kStep == j - k && b < kCount) acc[b % kSets][k] = fma(v, gradient[b], acc[b % kSets][k]);
+PE_INLINE void grouped_gradient_band(const Conv2dShape& s, const Im2col<T>& image, const T* dy, int64_t n, Range band,
+                                     int64_t c, int64_t columns, T* sums) {
+  constexpr int64_t kWidth = Vec<T>::width;
+  const int64_t lanes = smaller(kWidth, s.K - c), x_row = columns * kWidth, groups = tap_groups(image);
+  const Range met = rows_met(image, band);
+  T* const slice = scratch<T>(kScratchA, met.size() * x_row);
+  T* const dy_slice = scratch<T>(kScratchB, band.size() * s.Q * kWidth);
+  copy_slice(dy + (n * s.P + band.begin) * s.Q * s.K + c, s.Q, s.K, GroupLanes<T>(c, lanes, 1, 1), band.size(), s.Q, 0,
+             dy_slice);
+  const GroupLanes<T> group_lanes(c, lanes, s.K / s.groups, image.channels);
+  for (int64_t input = 0; input < image.channels; ++input, sums += s.R * s.S * kWidth) {
+    copy_slice(image.x + (n * s.H + met.begin) * s.W * s.C + group_lanes.first + input, s.W, s.C, group_lanes,
+               met.size(), columns, image.w.offset, slice);
+    for (int64_t r = 0; r < s.R; ++r) {
+      // the output rows whose tap r lies inside the image
+      const int64_t offset = r * s.dilation_h - s.pad_h;
+      const int64_t begin = clamped(offset < 0 ? ceil_div(-offset, s.stride_h) : 0, band.begin, band.end);
+      const int64_t end = clamped(s.H > offset ? ceil_div(s.H - offset, s.stride_h) : 0, begin, band.end);
+      if (begin == end) continue;
+      for (int64_t group = 0; group < groups; ++group) {
+        const Range taps = share(s.S, groups, group);
+        const T* const x = slice + (begin * s.stride_h + offset - met.begin) * x_row;
+        depthwise_taps_function<T>(taps.size(), s.stride_w,
+                                   SeveralTaps())({.x = x + taps.begin * s.dilation_w * kWidth,
+                                                   .x_row = s.stride_h * x_row,
+                                                   .step = s.stride_w,
+                                                   .dy = dy_slice + (begin - band.begin) * s.Q * kWidth,
+                                                   .rows = end - begin,
+                                                   .outputs = s.Q,
+                                                   .sums = sums + (r * s.S + taps.begin) * kWidth});
       }
     }
   }
 }
 
-template <class T, int kTaps, int kStep>
-__attribute__((noinline)) void depthwise_taps(const DepthwiseTaps<T>& taps) {
-  constexpr int kWidth = Vec<T>::width;
-  constexpr int kSets = kTaps >= 5 ? 1 : kTaps >= 3 ? 2 : 4;  // enough sums side by side to keep the FMA units busy
-  Vec<T> acc[kSets][kTaps];
-#pragma GCC unroll 4
-  for (int set = 0; set < kSets; ++set)
-#pragma GCC unroll 8
-    for (int k = 0; k < kTaps; ++k) acc[set][k] = Vec<T>(typename Vec<T>::Raw{});
-  const int64_t step = (kStep ? kStep : taps.step) * kWidth;
-  const T *x = taps.x, *dy = taps.dy;
-  for (int64_t row = 0; row < taps.rows; ++row, x += taps.x_row) {
-    const T* at = x;
-    int64_t left = taps.outputs;
-    for (; left >= 8; left -= 8, at += 8 * step, dy += 8 * kWidth)
-      depthwise_gradient_block<T, kTaps, kStep, kSets, 8>(at, step, dy, acc);
-    if (left & 4) {
-      depthwise_gradient_block<T, kTaps, kStep, kSets, 4>(at, step, dy, acc);
-      at += 4 * step, dy += 4 * kWidth;
-    }
-    for (left &= 3; left > 0; --left, at += step, dy += kWidth)
-      depthwise_gradient_block<T, kTaps, kStep, kSets, 1>(at, step, dy, acc);
-  }
-#pragma GCC unroll 8
-  for (int k = 0; k < kTaps; ++k) {
-    Vec<T> sum = acc[0][k];
-#pragma GCC unroll 4
-    for (int set = 1; set < kSets; ++set) sum = sum + acc[set][k];
-    (Vec<T>::load(taps.sums + k * kWidth) + sum).store(taps.sums + k * kWidth);
-  }
-}
-
 template <class T>
-using DepthwiseTapsFunction = void (*)(const DepthwiseTaps<T>&);
-
-template <class T, int... kIndex>
-PE_INLINE DepthwiseTapsFunction<T> depthwise_taps_function(int64_t taps, int64_t step,
-                                                           std::integer_sequence<int, kIndex...>) {
-  static constexpr DepthwiseTapsFunction<T> step1[] = {depthwise_taps<T, kIndex + 2, 1>...};
-  static constexpr DepthwiseTapsFunction<T> step2[] = {depthwise_taps<T, kIndex + 2, 2>...};
-  return for_taps<DepthwiseTapsFunction<T>>(taps, step, depthwise_taps<T, 1, 0>, step1, step2);
-}
-
-// Adds the sums of one band of one image, one register of channels from c on.
-template <class T>
-PE_INLINE void depthwise_gradient_band(const Conv2dShape& s, const Im2col<T>& image, const T* dy, int64_t n, Range band,
-                                       int64_t c, int64_t columns, T* sums) {
-  constexpr int64_t kWidth = Vec<T>::width;
-  const int64_t lanes = smaller(kWidth, s.C - c), x_row = columns * kWidth, groups = tap_groups(image);
-  const Range met = rows_met(image, band);
-  T* const slice = scratch<T>(kScratchA, met.size() * x_row);
-  T* const dy_slice = scratch<T>(kScratchB, band.size() * s.Q * kWidth);
-  copy_slice(image.x + (n * s.H + met.begin) * s.W * s.C + c, s.W, s.C, lanes, met.size(), columns, image.w.offset,
-             slice);
-  copy_slice(dy + (n * s.P + band.begin) * s.Q * s.C + c, s.Q, s.C, lanes, band.size(), s.Q, 0, dy_slice);
-  for (int64_t r = 0; r < s.R; ++r) {
-    // the output rows whose tap r lies inside the image
-    const int64_t offset = r * s.dilation_h - s.pad_h;
-    const int64_t begin = clamped(offset < 0 ? ceil_div(-offset, s.stride_h) : 0, band.begin, band.end);
-    const int64_t end = clamped(s.H > offset ? ceil_div(s.H - offset, s.stride_h) : 0, begin, band.end);
-    if (begin == end) continue;
-    for (int64_t group = 0; group < groups; ++group) {
-      const Range taps = share(s.S, groups, group);
-      const T* const x = slice + (begin * s.stride_h + offset - met.begin) * x_row;
-      depthwise_taps_function<T>(taps.size(), s.stride_w,
-                                 SeveralTaps())({.x = x + taps.begin * s.dilation_w * kWidth,
-                                                 .x_row = s.stride_h * x_row,
-                                                 .step = s.stride_w,
-                                                 .dy = dy_slice + (begin - band.begin) * s.Q * kWidth,
-                                                 .rows = end - begin,
-                                                 .outputs = s.Q,
-                                                 .sums = sums + (r * s.S + taps.begin) * kWidth});
-    }
-  }
-}
-
-template <class T>
-void depthwise_backward_weight(const Conv2dShape& s, const T* x, const T* dy, T* dw) {
+void grouped_backward_weight(const Conv2dShape& s, const T* x, const T* dy, T* dw) {
   constexpr int64_t kWidth = Vec<T>::width, kPieces = 32;
   const Im2col<T> image = forward_im2col(s, x);
   const SliceShape<T> shape(image);
-  const int64_t blocks = ceil_div(s.C, kWidth), taps = s.R * s.S, size = taps * kWidth;
-  const double work = static_cast<double>(image.rows() * s.C) * static_cast<double>(taps + 4);
+  const int64_t blocks = ceil_div(s.K, kWidth), depth = image.depth(), size = depth * kWidth;
+  const double work = static_cast<double>(image.rows() * s.K) * static_cast<double>(depth + 4 * image.channels);
   // Slices of the images, each with sums of its own; few images are also cut along the channels.
   const int64_t units = s.N * shape.bands, pieces = depthwise_pieces(work, units * blocks);
   const int64_t slices = smaller(smaller(pieces, kPieces), units), parts = smaller(ceil_div(pieces, slices), blocks);
@@ -373,18 +247,18 @@ void depthwise_backward_weight(const Conv2dShape& s, const T* x, const T* dy, T*
     zero_run(sums + part.begin * size, part.size() * size);
     for (int64_t unit = range.begin; unit < range.end; ++unit)
       for (int64_t block = part.begin; block < part.end; ++block)
-        depthwise_gradient_band(s, image, dy, unit / shape.bands, share(s.P, shape.bands, unit % shape.bands),
-                                block * kWidth, shape.columns, sums + block * size);
+        grouped_gradient_band(s, image, dy, unit / shape.bands, share(s.P, shape.bands, unit % shape.bands),
+                              block * kWidth, shape.columns, sums + block * size);
   });
-  parallel_for(blocks, static_cast<double>(slices * s.C * taps), [&](int64_t block) {
-    for (int64_t tap = 0; tap < taps; ++tap) {
-      const T* const from = partial + block * size + tap * kWidth;
+  parallel_for(blocks, static_cast<double>(slices * s.K * depth), [&](int64_t block) {
+    for (int64_t i = 0; i < depth; ++i) {
+      const T* const from = partial + block * size + i * kWidth;
       Vec<T> sum = Vec<T>::load(from);
       for (int64_t slice = 1; slice < slices; ++slice) sum = sum + Vec<T>::load(from + slice * blocks * size);
       T lane[kWidth];
       sum.store(lane);
-      for (int64_t i = 0; i < smaller(kWidth, s.C - block * kWidth); ++i)
-        dw[(block * kWidth + i) * taps + tap] = lane[i];
+      for (int64_t k = 0; k < smaller(kWidth, s.K - block * kWidth); ++k)
+        dw[(block * kWidth + k) * depth + i] = lane[k];
     }
   });
 }

@@ -281,11 +281,13 @@ struct ColumnsA {
       for (int64_t t = 0; t < tiles; ++t) {
         const Range rows = share(m.size(), tiles, t);
         T* const to = buffer + t * tile_step;
-        for (int64_t j = i; j < smaller(i + kCopySteps, k.size()); ++j)
+        for (int64_t j = i; j < smaller(i + kCopySteps, k.size()); ++j) {
+          __builtin_prefetch(from + (j + kCopySteps) * lda + rows.begin);
 #pragma GCC unroll 4
           for (int v = 0; v < kTileStride; v += Vec<T>::width)
             Vec<T>::load_partial(from + j * lda + rows.begin + v, clamped(rows.size() - v, 0, Vec<T>::width))
                 .store(to + j * kTileStride + v);
+        }
       }
     return {buffer, kTileStride, 0, tile_step};
   }
@@ -375,6 +377,21 @@ __attribute__((noinline)) void multiply(const A& a, const B& b, Range m, Range k
     }
   }
 }
+
+// How a product is cut whose k is much larger than m and n, a weight gradient for instance: `count` times m_blocks x parts
+// blocks of the result, each small enough to stay in the cache, and slices of k where these are few.
+template <class T>
+struct DeepCut {
+  static constexpr int64_t kWantedPieces = 16;
+  int64_t m_blocks, panels, parts, slices;
+
+  DeepCut(int64_t count, int64_t m, int64_t n, int64_t k)
+      : m_blocks(ceil_div(m, kGradientRows)), panels(ceil_div(n, kPanel<T>)) {
+    const int64_t block_bytes = ceil_div(m, m_blocks) * kPanel<T> * static_cast<int64_t>(sizeof(T));
+    parts = ceil_div(panels, larger(1, kPartialBytes / block_bytes));
+    slices = clamped(kWantedPieces / (count * m_blocks * parts), 1, larger(1, k / 512));
+  }
+};
 
 }  // namespace
 }  // namespace pe::PE_ISA
