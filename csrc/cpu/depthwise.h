@@ -13,7 +13,9 @@
 namespace pe::PE_ISA {
 namespace {
 
-constexpr int64_t kAheadBytes = 320 << 10;
+// Images that do not fit the caches all together are fetched ahead, one by one.
+constexpr int64_t kCachedBytes = 6 << 20;
+constexpr int64_t kAheadBytes = 320 << 10;  // of an image: two of them fit the L2 cache
 
 // Grouped convolutions that are done here: few channels per group, and enough taps to pay for the slices.
 PE_INLINE bool few_channels_per_group(const Conv2dShape& s) {
@@ -77,6 +79,16 @@ PE_INLINE Range rows_met(const Im2col<T>& image, Range p) {
   return {begin, clamped((p.end - 1) * image.step_h + image.h.offset + last + 1, begin, image.H)};
 }
 
+// The kernel's rows that lie inside the image for the outputs of row p.
+template <class T>
+PE_INLINE Range rows_inside(const Im2col<T>& image, int64_t p) {
+  const int64_t top = p * image.step_h + image.h.offset;
+  Range inside = {0, image.h.count};
+  while (inside.size() > 0 && top + inside.begin * image.h.offset_step < 0) ++inside.begin;
+  while (inside.size() > 0 && top + (inside.end - 1) * image.h.offset_step >= image.H) --inside.end;
+  return inside;
+}
+
 // What all pieces of a convolution share. `outputs` of to.C channels belong to a group.
 template <class T>
 struct GroupedConvolution {
@@ -86,6 +98,38 @@ struct GroupedConvolution {
   int64_t outputs, kernel_height, kernel_width;
 
   int64_t taps() const { return kernel_height * kernel_width; }
+  double work() const {
+    const double per_output = static_cast<double>(image.channels * (image.h.count * image.w.count + 4));
+    return static_cast<double>(image.rows() * to.C) * per_output;
+  }
+
+  // A row of outputs at y, and the taps `columns` of the kernel rows `inside`; where they are read is left to the
+  // caller.
+  PE_INLINE DepthwiseRow<T> row(T* y, const T* w, Range inside, Range columns, int64_t lanes, int64_t c) const {
+    const int64_t tap = image.h.index(inside.begin) * kernel_width + image.w.index(columns.begin);
+    const int64_t column = image.w.offset + columns.begin * image.w.offset_step;
+    constexpr int64_t kWidth = Vec<T>::width;
+    return {.x = image.x,
+            .x_slice = 0,
+            .x_row = 0,
+            .x_column = 0,
+            .step = image.step_w,
+            .inside = {-column, image.W - column},
+            .w = w + tap * kWidth,
+            .w_slice = taps() * kWidth,
+            .w_row = image.h.step * kernel_width * kWidth,
+            .w_tap = image.w.step * kWidth,
+            .slices = 1,
+            .rows = columns.size() > 0 ? inside.size() : 0,
+            .y = y,
+            .y_step = to.step_w * to.C,
+            .outputs = image.Q,
+            .lanes = lanes,
+            .bias = to.bias ? to.bias + c : nullptr,
+            .accumulate = columns.begin > 0,
+            .blocks = 1,
+            .w_block = 0};
+  }
 };
 
 // Memory that is wanted soon, brought to the L2 cache a part at a time while the kernels compute.
@@ -125,40 +169,50 @@ PE_INLINE void grouped_band(const GroupedConvolution<T>& conv, int64_t n, Range 
       if (input == 0) ahead.part(band.size(), p - band.begin).fetch();
       T* const y = to.y + to.row({n, p, 0}) * to.C + c;
       const int64_t y_step = to.step_w * to.C;
-      if (p + 1 < band.end)
+      if (ahead.lines > 0 && p + 1 < band.end)
         for (int64_t q = 0, row = to.step_h * to.W * to.C; q < image.Q; ++q)
           __builtin_prefetch(y + row + q * y_step, 1);
-      // the kernel's rows that lie inside the image
-      const int64_t top = p * image.step_h + image.h.offset;
-      Range inside = {0, image.h.count};
-      while (inside.size() > 0 && top + inside.begin * image.h.offset_step < 0) ++inside.begin;
-      while (inside.size() > 0 && top + (inside.end - 1) * image.h.offset_step >= image.H) --inside.end;
+      const Range inside = rows_inside(image, p);
+      const int64_t first = p * image.step_h + image.h.offset + inside.begin * image.h.offset_step - met.begin;
       for (int64_t group = 0; group < groups; ++group) {
         const Range taps = share(image.w.count, groups, group);
-        const int64_t tap = image.h.index(inside.begin) * conv.kernel_width + image.w.index(taps.begin);
-        const int64_t row = top + inside.begin * image.h.offset_step - met.begin;
-        const int64_t column = image.w.offset + taps.begin * image.w.offset_step;
-        DepthwiseRow<T> outputs = {.x = slices,
-                                   .x_slice = slice_size,
-                                   .x_row = image.h.offset_step * x_row,
-                                   .step = image.step_w,
-                                   .inside = {-column, image.W - column},
-                                   .w = weights + tap * kWidth,
-                                   .w_slice = conv.taps() * kWidth,
-                                   .w_row = image.h.step * conv.kernel_width * kWidth,
-                                   .w_tap = image.w.step * kWidth,
-                                   .slices = inputs,
-                                   .rows = taps.size() > 0 ? inside.size() : 0,
-                                   .y = y,
-                                   .y_step = y_step,
-                                   .outputs = image.Q,
-                                   .lanes = lanes,
-                                   .bias = to.bias ? to.bias + c : nullptr,
-                                   .accumulate = group > 0 || input > 0};
-        if (outputs.rows > 0) outputs.x += row * x_row + taps.begin * image.w.offset_step * kWidth;
-        depthwise_row_function<T>(taps.size(), image.step_w, SeveralTaps())(outputs);
+        DepthwiseRow<T> row = conv.row(y, weights, inside, taps, lanes, c);
+        row.x = slices;
+        row.x_slice = slice_size;
+        row.x_row = image.h.offset_step * x_row;
+        row.slices = inputs;
+        row.accumulate = group > 0 || input > 0;
+        if (row.rows > 0) row.x += first * x_row + taps.begin * image.w.offset_step * kWidth;
+        depthwise_row_function<T, false>(taps.size(), image.step_w, SeveralTaps())(row);
       }
     }
+  }
+}
+
+// A small kernel reads the image where it is, row by row.
+template <class T>
+PE_INLINE bool reads_in_place(const GroupedConvolution<T>& conv) {
+  return conv.image.channels == 1 && conv.outputs == 1 && conv.to.C % Vec<T>::width == 0 &&
+         conv.image.w.count <= kTapsInPlace;
+}
+
+template <class T>
+PE_INLINE void grouped_row_in_place(const GroupedConvolution<T>& conv, int64_t n, int64_t p) {
+  const Im2col<T>& image = conv.image;
+  const int64_t groups = larger(1, tap_groups(image));
+  const Range inside = rows_inside(image, p);
+  const int64_t first = n * image.H + p * image.step_h + image.h.offset + inside.begin * image.h.offset_step;
+  T* const y = conv.to.y + conv.to.row({n, p, 0}) * conv.to.C;
+  for (int64_t group = 0; group < groups; ++group) {
+    const Range taps = share(image.w.count, groups, group);
+    DepthwiseRow<T> row = conv.row(y, conv.weights, inside, taps, Vec<T>::width, 0);
+    row.x_row = image.h.offset_step * image.W * image.C;
+    row.x_column = image.C;
+    row.blocks = image.C / Vec<T>::width;
+    row.w_block = row.w_slice;
+    row.accumulate = group > 0;
+    if (row.rows > 0) row.x = image.x + (first * image.W - row.inside.begin) * image.C;
+    depthwise_row_function<T, true>(taps.size(), image.step_w, SeveralTapsInPlace())(row);
   }
 }
 
@@ -170,22 +224,25 @@ PE_INLINE int64_t depthwise_pieces(double work, int64_t units) {
 template <class T>
 void grouped_convolve(const GroupedConvolution<T>& conv) {
   const Im2col<T>& image = conv.image;
+  if (reads_in_place(conv)) {
+    const int64_t rows = image.N * image.P, row_pieces = depthwise_pieces(conv.work(), rows);
+    return parallel_for(row_pieces, nanoseconds<T>(conv.work()), [&](int64_t piece) {
+      const Range range = share(rows, row_pieces, piece);
+      for (int64_t row = range.begin; row < range.end; ++row) grouped_row_in_place(conv, row / image.P, row % image.P);
+    });
+  }
   const SliceShape<T> shape(image);
+  const int64_t image_bytes = image.H * image.W * image.C * static_cast<int64_t>(sizeof(T));
   const int64_t blocks = ceil_div(conv.to.C, Vec<T>::width), units = image.N * shape.bands * blocks;
-  const double per_output =
-      static_cast<double>(image.channels) * static_cast<double>(image.h.count * image.w.count + 4);
-  const double work = static_cast<double>(image.rows() * conv.to.C) * per_output;
-  const int64_t pieces = depthwise_pieces(work, units);
-  parallel_for(pieces, nanoseconds<T>(work), [&](int64_t piece) {
+  const int64_t pieces = depthwise_pieces(conv.work(), units);
+  parallel_for(pieces, nanoseconds<T>(conv.work()), [&](int64_t piece) {
     const Range range = share(units, pieces, piece);
     for (int64_t unit = range.begin; unit < range.end; ++unit) {
       const int64_t block = unit % blocks, n = unit / (blocks * shape.bands);
       const Range band = share(image.P, shape.bands, unit / blocks % shape.bands);
-      // The next image's rows, while this one's are computed: only if both fit in the cache.
       Ahead ahead = {nullptr, 0};
-      const int64_t row_bytes = image.W * image.C * static_cast<int64_t>(sizeof(T));
-      if (n + 1 < image.N && shape.bands == 1 && image.H * row_bytes <= kAheadBytes)
-        ahead = {reinterpret_cast<const char*>(image.x) + (n + 1) * image.H * row_bytes, image.H * row_bytes / 64};
+      if (n + 1 < image.N && shape.bands == 1 && image_bytes <= kAheadBytes && image.N * image_bytes >= kCachedBytes)
+        ahead = {reinterpret_cast<const char*>(image.x) + (n + 1) * image_bytes, image_bytes / 64};
       grouped_band(conv, n, band, block * Vec<T>::width, shape.columns, ahead.part(blocks, block));
     }
   });
@@ -230,6 +287,42 @@ PE_INLINE void grouped_gradient_band(const Conv2dShape& s, const Im2col<T>& imag
   }
 }
 
+// The kernel rows r whose row h0 + r * dilation lies inside the image.
+PE_INLINE Range kernel_rows_inside(const Conv2dShape& s, int64_t h0) {
+  const int64_t begin = h0 < 0 ? smaller(ceil_div(-h0, s.dilation_h), s.R) : 0;
+  return {begin, clamped(s.H > h0 ? ceil_div(s.H - h0, s.dilation_h) : 0, begin, s.R)};
+}
+
+template <class T>
+PE_INLINE bool gradient_reads_in_place(const Conv2dShape& s) {
+  return s.groups == s.C && s.groups == s.K && s.C % Vec<T>::width == 0 && s.S > 1 && s.S <= kTapsInPlace &&
+         s.dilation_w == 1 && s.stride_w <= 2;
+}
+
+template <class T>
+PE_INLINE void gradient_row_in_place(const Conv2dShape& s, const T* x, const T* dy, int64_t row, T* sums) {
+  constexpr int64_t kWidth = Vec<T>::width;
+  using Function = void (*)(const DepthwiseTapsInPlace<T>&);
+  static constexpr Function functions[2][kTapsInPlace - 1] = {
+      {depthwise_taps_in_place<T, 2, 1>, depthwise_taps_in_place<T, 3, 1>},
+      {depthwise_taps_in_place<T, 2, 2>, depthwise_taps_in_place<T, 3, 2>}};
+  const int64_t n = row / s.P, h0 = row % s.P * s.stride_h - s.pad_h;
+  const Range r = kernel_rows_inside(s, h0);
+  if (r.size() <= 0) return;
+  functions[s.stride_w - 1][s.S - 2]({.x = x + ((n * s.H + h0 + r.begin * s.dilation_h) * s.W - s.pad_w) * s.C,
+                                      .x_row = s.dilation_h * s.W * s.C,
+                                      .x_column = s.C,
+                                      .inside = {s.pad_w, s.W + s.pad_w},
+                                      .dy = dy + row * s.Q * s.K,
+                                      .dy_step = s.K,
+                                      .outputs = s.Q,
+                                      .blocks = s.C / kWidth,
+                                      .rows = r.size(),
+                                      .sums = sums + r.begin * s.S * kWidth,
+                                      .sums_row = s.S * kWidth,
+                                      .sums_block = s.R * s.S * kWidth});
+}
+
 template <class T>
 void grouped_backward_weight(const Conv2dShape& s, const T* x, const T* dy, T* dw) {
   constexpr int64_t kWidth = Vec<T>::width, kPieces = 32;
@@ -238,13 +331,19 @@ void grouped_backward_weight(const Conv2dShape& s, const T* x, const T* dy, T* d
   const int64_t blocks = ceil_div(s.K, kWidth), depth = image.depth(), size = depth * kWidth;
   const double work = static_cast<double>(image.rows() * s.K) * static_cast<double>(depth + 4 * image.channels);
   // Slices of the images, each with sums of its own; few images are also cut along the channels.
-  const int64_t units = s.N * shape.bands, pieces = depthwise_pieces(work, units * blocks);
-  const int64_t slices = smaller(smaller(pieces, kPieces), units), parts = smaller(ceil_div(pieces, slices), blocks);
+  const bool in_place = gradient_reads_in_place<T>(s);
+  const int64_t units = s.N * (in_place ? s.P : shape.bands), pieces = depthwise_pieces(work, units * blocks);
+  const int64_t slices = smaller(smaller(pieces, kPieces), units);
+  const int64_t parts = in_place ? 1 : smaller(ceil_div(pieces, slices), blocks);
   T* const partial = scratch<T>(kScratchPartial, slices * blocks * size);
   parallel_for(slices * parts, nanoseconds<T>(work), [&](int64_t piece) {
     const Range range = share(units, slices, piece / parts), part = share(blocks, parts, piece % parts);
     T* const sums = partial + piece / parts * blocks * size;
     zero_run(sums + part.begin * size, part.size() * size);
+    if (in_place) {
+      for (int64_t row = range.begin; row < range.end; ++row) gradient_row_in_place(s, x, dy, row, sums);
+      return;
+    }
     for (int64_t unit = range.begin; unit < range.end; ++unit)
       for (int64_t block = part.begin; block < part.end; ++block)
         grouped_gradient_band(s, image, dy, unit / shape.bands, share(s.P, shape.bands, unit % shape.bands),

@@ -7,6 +7,7 @@
 namespace pe::PE_ISA {
 namespace {
 
+constexpr int kTapsInPlace = 3;    // the widest kernel for which a copy of the image does not pay
 constexpr int kTapsAtOnce = 7;     // taps of a kernel row that stay in registers
 constexpr int kOutputsAtOnce = 8;  // outputs of a row
 constexpr int64_t kSlicesAtOnce = 4;
@@ -90,54 +91,64 @@ PE_INLINE Function for_taps(int64_t taps, int64_t step, Single single, const Ste
   return taps <= 1 ? single : step == 1 ? step1[taps - 2] : step2[taps - 2];
 }
 using SeveralTaps = std::make_integer_sequence<int, kTapsAtOnce - 1>;
+using SeveralTapsInPlace = std::make_integer_sequence<int, kTapsInPlace - 1>;
 
 // Columns that `count` outputs meet.
 constexpr int columns_of(int count, int taps, int step) { return (count - 1) * step + taps; }
 
 // ---- the convolution
 
-// A row of outputs, and the taps of `rows` kernel rows that reach it in each of some slices.
+// A row of outputs, and the taps of `rows` kernel rows that reach it in each of some slices, or in the image itself,
+// for all channels.
 template <class T>
 struct DepthwiseRow {
-  const T* x;                    // the first slice, where the first output meets the first tap
-  int64_t x_slice, x_row, step;  // distances between slices and between the rows of taps; columns between outputs
-  Range inside;                  // the columns from there that lie inside the image
+  const T* x;                        // the first slice, where the first output meets the first tap
+  int64_t x_slice, x_row, x_column;  // distances between slices, the rows of taps, and columns
+  int64_t step;                      // columns between outputs
+  Range inside;                      // the columns from x on that lie inside the image
   const T* w;
   int64_t w_slice, w_row, w_tap;
   int64_t slices, rows;
   T* y;
   int64_t y_step, outputs, lanes;
-  const T* bias;    // or null
-  bool accumulate;  // add to y
+  const T* bias;            // or null
+  bool accumulate;          // add to y
+  int64_t blocks, w_block;  // in the image: registers of channels
 };
 
 // kCount outputs, of which `outputs` exist. kStep 0: any distance between them. kEdge: only the columns `inside` count.
-template <class T, int kTaps, int kStep, int kCount, bool kEdge>
-PE_INLINE void depthwise_outputs(const DepthwiseRow<T>& row, const T* x, Range inside, T* y, int64_t outputs) {
+template <class T, int kTaps, int kStep, bool kInPlace, int kCount, bool kEdge>
+PE_INLINE void depthwise_outputs(const DepthwiseRow<T>& row, const T* x, Range inside, int64_t block, T* y,
+                                 int64_t outputs) {
   constexpr int kWidth = Vec<T>::width, kColumns = columns_of(kCount, kTaps, kStep);
+  const int64_t x_column = kInPlace ? row.x_column : kWidth, lanes = kInPlace ? kWidth : row.lanes;
   Vec<T> acc[kCount];
-  const Vec<T> first = row.bias ? load_up_to(row.bias, row.lanes) : Vec<T>(typename Vec<T>::Raw{});
+  const Vec<T> first = row.bias ? load_up_to(row.bias + block * kWidth, lanes) : Vec<T>(typename Vec<T>::Raw{});
 #pragma GCC unroll 8
   for (int b = 0; b < kCount; ++b) acc[b] = first;
   if (row.accumulate) {
 #pragma GCC unroll 8
     for (int b = 0; b < kCount; ++b)
-      if (b < outputs) acc[b] = load_up_to(y + b * row.y_step, row.lanes);
+      if (b < outputs) acc[b] = load_up_to(y + b * row.y_step, lanes);
   }
-  for (int64_t slice = 0; slice < row.slices; ++slice) {
-    const T *from = x + slice * row.x_slice, *w = row.w + slice * row.w_slice;
+  for (int64_t slice = 0; slice < (kInPlace ? 1 : row.slices); ++slice) {
+    const T *from = x + slice * row.x_slice, *w = row.w + slice * row.w_slice + block * row.w_block;
     for (int64_t i = row.rows; i > 0; --i, from += row.x_row, w += row.w_row) {
       Vec<T> weight[kTaps];
 #pragma GCC unroll 8
       for (int k = 0; k < kTaps; ++k) weight[k] = Vec<T>::load(w + k * row.w_tap);
       if constexpr (kStep == 0) {
 #pragma GCC unroll 8
-        for (int b = 0; b < kCount; ++b) acc[b] = fma(Vec<T>::load(from + b * row.step * kWidth), weight[0], acc[b]);
+        for (int b = 0; b < kCount; ++b) {
+          const int64_t j = b * row.step;
+          if (kEdge && (j < inside.begin || j >= inside.end)) continue;
+          acc[b] = fma(Vec<T>::load(from + j * x_column), weight[0], acc[b]);
+        }
       } else {
 #pragma GCC unroll 32
         for (int j = 0; j < kColumns; ++j) {
           if (kEdge && (j < inside.begin || j >= inside.end)) continue;
-          const Vec<T> v = Vec<T>::load(from + j * kWidth);
+          const Vec<T> v = Vec<T>::load(from + j * x_column);
 #pragma GCC unroll 8
           for (int k = 0; k < kTaps; ++k) {
             const int b = (j - k) / kStep;
@@ -150,42 +161,49 @@ PE_INLINE void depthwise_outputs(const DepthwiseRow<T>& row, const T* x, Range i
 #pragma GCC unroll 8
   for (int b = 0; b < kCount; ++b) {
     const Vec<T> sum = acc[b];  // a copy: partial stores may take the address
-    if (b < outputs) store_up_to(y + b * row.y_step, row.lanes, sum);
+    if (b < outputs) store_up_to(y + b * row.y_step, lanes, sum);
   }
 }
 
-template <class T, int kTaps, int kStep, int kCount>
+template <class T, int kTaps, int kStep, bool kInPlace, int kCount>
 PE_INLINE void depthwise_outputs(const DepthwiseRow<T>& row, int64_t q) {
-  const int64_t column = q * (kStep ? kStep : row.step), columns = columns_of(kCount, kTaps, kStep);
+  constexpr bool kHasEdges = kStep > 0 || kInPlace;  // else the slice's zeros do
+  const int64_t column = q * (kStep ? kStep : row.step);
+  const int64_t columns = kStep ? columns_of(kCount, kTaps, kStep) : (kCount - 1) * row.step + 1;
   const Range inside = {row.inside.begin - column, row.inside.end - column};
-  const T* const x = row.x + column * Vec<T>::width;
+  const T* const x = row.x + column * (kInPlace ? row.x_column : Vec<T>::width);
   T* const y = row.y + q * row.y_step;
   // Where the image ends, the zeros beside it are skipped: they are most of what a large kernel meets in a small image.
-  if (kStep > 0 && (inside.begin > 0 || inside.end < columns))
-    depthwise_outputs<T, kTaps, kStep, kCount, (kStep > 0)>(row, x, inside, y, row.outputs - q);
-  else
-    depthwise_outputs<T, kTaps, kStep, kCount, false>(row, x, inside, y, row.outputs - q);
+  const bool edge = kHasEdges && (inside.begin > 0 || inside.end < columns);
+  for (int64_t block = 0; block < (kInPlace ? row.blocks : 1); ++block) {
+    const int64_t c = block * Vec<T>::width;
+    if (edge)
+      depthwise_outputs<T, kTaps, kStep, kInPlace, kCount, kHasEdges>(row, x + c, inside, block, y + c,
+                                                                      row.outputs - q);
+    else
+      depthwise_outputs<T, kTaps, kStep, kInPlace, kCount, false>(row, x + c, inside, block, y + c, row.outputs - q);
+  }
 }
 
-template <class T, int kTaps, int kStep>
+template <class T, int kTaps, int kStep, bool kInPlace>
 __attribute__((noinline)) void depthwise_row(const DepthwiseRow<T>& row) {
   for (int64_t q = 0; q < row.outputs; q += kOutputsAtOnce) {
     if (row.outputs - q > kOutputsAtOnce / 2)
-      depthwise_outputs<T, kTaps, kStep, kOutputsAtOnce>(row, q);
+      depthwise_outputs<T, kTaps, kStep, kInPlace, kOutputsAtOnce>(row, q);
     else
-      depthwise_outputs<T, kTaps, kStep, kOutputsAtOnce / 2>(row, q);
+      depthwise_outputs<T, kTaps, kStep, kInPlace, kOutputsAtOnce / 2>(row, q);
   }
 }
 
 template <class T>
 using DepthwiseRowFunction = void (*)(const DepthwiseRow<T>&);
 
-template <class T, int... kIndex>
+template <class T, bool kInPlace, int... kIndex>
 PE_INLINE DepthwiseRowFunction<T> depthwise_row_function(int64_t taps, int64_t step,
                                                          std::integer_sequence<int, kIndex...>) {
-  static constexpr DepthwiseRowFunction<T> step1[] = {depthwise_row<T, kIndex + 2, 1>...};
-  static constexpr DepthwiseRowFunction<T> step2[] = {depthwise_row<T, kIndex + 2, 2>...};
-  return for_taps<DepthwiseRowFunction<T>>(taps, step, depthwise_row<T, 1, 0>, step1, step2);
+  static constexpr DepthwiseRowFunction<T> step1[] = {depthwise_row<T, kIndex + 2, 1, kInPlace>...};
+  static constexpr DepthwiseRowFunction<T> step2[] = {depthwise_row<T, kIndex + 2, 2, kInPlace>...};
+  return for_taps<DepthwiseRowFunction<T>>(taps, step, depthwise_row<T, 1, 0, kInPlace>, step1, step2);
 }
 
 // ---- the weight gradient: dw[tap] = the sum over outputs of dy[output] * x[output + tap]
@@ -253,6 +271,71 @@ __attribute__((noinline)) void depthwise_taps(const DepthwiseTaps<T>& taps) {
     for (int set = 1; set < kSets; ++set) sum = sum + acc[set][k];
     (Vec<T>::load(taps.sums + k * kWidth) + sum).store(taps.sums + k * kWidth);
   }
+}
+
+// The same in the image itself: one row of outputs, the taps of all kernel rows that reach it, all channels.
+template <class T>
+struct DepthwiseTapsInPlace {
+  const T* x;
+  int64_t x_row, x_column;
+  Range inside;
+  const T* dy;
+  int64_t dy_step, outputs, blocks;
+  int64_t rows;  // of the kernel
+  T* sums;       // of the first of them
+  int64_t sums_row, sums_block;
+};
+
+template <class T, int kTaps, int kStep, int kCount, bool kEdge>
+PE_INLINE void depthwise_gradient_in_place(const DepthwiseTapsInPlace<T>& taps, const T* x, Range inside, const T* dy,
+                                           T* sums) {
+  constexpr int kWidth = Vec<T>::width, kColumns = columns_of(kCount, kTaps, kStep);
+  Vec<T> gradient[kCount];
+#pragma GCC unroll 8
+  for (int b = 0; b < kCount; ++b) gradient[b] = Vec<T>::load(dy + b * taps.dy_step);
+  for (int64_t i = taps.rows; i > 0; --i, x += taps.x_row, sums += taps.sums_row) {
+    Vec<T> acc[kTaps];
+#pragma GCC unroll 8
+    for (int k = 0; k < kTaps; ++k) acc[k] = Vec<T>::load(sums + k * kWidth);
+#pragma GCC unroll 32
+    for (int j = 0; j < kColumns; ++j) {
+      if (kEdge && (j < inside.begin || j >= inside.end)) continue;
+      const Vec<T> v = Vec<T>::load(x + j * taps.x_column);
+#pragma GCC unroll 8
+      for (int k = 0; k < kTaps; ++k) {
+        const int b = (j - k) / kStep;
+        if (j >= k && b * kStep == j - k && b < kCount) acc[k] = fma(v, gradient[b], acc[k]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < kTaps; ++k) acc[k].store(sums + k * kWidth);
+  }
+}
+
+template <class T, int kTaps, int kStep, int kCount>
+PE_INLINE void depthwise_gradient_in_place(const DepthwiseTapsInPlace<T>& taps, int64_t q) {
+  const Range inside = {taps.inside.begin - q * kStep, taps.inside.end - q * kStep};
+  const bool edge = inside.begin > 0 || inside.end < columns_of(kCount, kTaps, kStep);
+  const T *x = taps.x + q * kStep * taps.x_column, *dy = taps.dy + q * taps.dy_step;
+  T* sums = taps.sums;
+  for (int64_t block = 0; block < taps.blocks; ++block, sums += taps.sums_block) {
+    const int64_t c = block * Vec<T>::width;
+    if (edge)
+      depthwise_gradient_in_place<T, kTaps, kStep, kCount, true>(taps, x + c, inside, dy + c, sums);
+    else
+      depthwise_gradient_in_place<T, kTaps, kStep, kCount, false>(taps, x + c, inside, dy + c, sums);
+  }
+}
+
+template <class T, int kTaps, int kStep>
+__attribute__((noinline)) void depthwise_taps_in_place(const DepthwiseTapsInPlace<T>& taps) {
+  int64_t q = 0;
+  for (; q + 8 <= taps.outputs; q += 8) depthwise_gradient_in_place<T, kTaps, kStep, 8>(taps, q);
+  if (q + 4 <= taps.outputs) {
+    depthwise_gradient_in_place<T, kTaps, kStep, 4>(taps, q);
+    q += 4;
+  }
+  for (; q < taps.outputs; ++q) depthwise_gradient_in_place<T, kTaps, kStep, 1>(taps, q);
 }
 
 template <class T>

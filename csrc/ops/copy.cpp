@@ -31,13 +31,13 @@ Tensor clone(const Tensor& x) { return copy_as(x, empty_like(x), "clone"); }
 
 Tensor contiguous(const Tensor& x) {
   if (x.is_contiguous()) return x;
-  conversions.fetch_add(1, std::memory_order_relaxed);
+  if (x.is_dense()) conversions.fetch_add(1, std::memory_order_relaxed);
   return copy_as(x, empty(x.shape(), x.dtype()), "contiguous");
 }
 
 Tensor channels_last(const Tensor& x) {
   if (x.is_channels_last()) return x;
-  conversions.fetch_add(1, std::memory_order_relaxed);
+  if (x.is_dense()) conversions.fetch_add(1, std::memory_order_relaxed);
   return copy_as(x, empty_strided(x.shape(), channels_last_strides(x.shape()), x.dtype()), "channels_last");
 }
 

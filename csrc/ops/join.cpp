@@ -28,7 +28,7 @@ Tensor cat(const std::vector<Tensor>& tensors, int64_t dim) {
     PE_CHECK(other == shape, Shape, "cat: sizes must match except in dimension ", d, ", got ", parts[0].shape(), " and ", parts[i].shape(), " at position ", i);
     shape[d] += n;
   }
-  const Tensor y = parts[0].is_channels_last() ? empty_strided(shape, channels_last_strides(shape), t) : empty(shape, t);
+  const Tensor y = parts[0].is_channels_last() && !parts[0].is_contiguous() ? empty_strided(shape, channels_last_strides(shape), t) : empty(shape, t);
   int64_t at = 0;
   std::vector<int64_t> lengths;
   for (const Tensor& x : parts) {
@@ -86,7 +86,7 @@ Tensor pad_constant(const Tensor& x, const Dims& before, const Dims& after, doub
     shape[i] += before[i] + after[i];
     PE_CHECK(shape[i] >= 0, Shape, "pad: dimension ", i, " of ", x.shape(), " would get the negative size ", shape[i]);
   }
-  const Tensor y = empty_strided(shape, x.is_channels_last() ? channels_last_strides(shape) : contiguous_strides(shape), x.dtype());
+  const Tensor y = empty_strided(shape, x.is_channels_last() && !x.is_contiguous() ? channels_last_strides(shape) : contiguous_strides(shape), x.dtype());
   copy_into(y, scalar_tensor(Scalar(value), x.dtype()));
   Tensor from = detach(x), target = detach(y);
   for (int i = 0; i < x.dim(); ++i) {  // negative padding crops

@@ -44,7 +44,7 @@ void random_into(const Tensor& x, int64_t low, int64_t high, Generator& generato
 Tensor clone(const Tensor& x);                  // same layout if dense
 Tensor contiguous(const Tensor& x);             // x itself when it already is
 Tensor channels_last(const Tensor& x);          // N H W C in memory; x itself when it already is
-int64_t layout_conversions();                   // copies that these two have made so far, for ops that need another layout
+int64_t layout_conversions();                   // dense tensors that these two have copied so far, only to change the order of their dimensions
 Tensor to(const Tensor& x, DType dtype);        // x itself when nothing changes
 void copy_into(const Tensor& out, const Tensor& x);  // data only: broadcasts, converts, records nothing
 

@@ -40,6 +40,8 @@ Tensor select(const Tensor& m, const Tensor& a, const Tensor& b) { return ops::w
 Tensor select(const Tensor& m, double a, const Tensor& b) { return ops::where(m, number(b, a), b); }
 Tensor select(const Tensor& m, const Tensor& a, double b) { return ops::where(m, a, number(a, b)); }
 
+Tensor gelu_slope(const Tensor& x) { return ndtr(x) + x * exp(x * x * -0.5) * 0.398942280401432677940; }
+
 #define UNARY(name, saves, forward, backward)                                                        \
   Tensor name##_gradient([[maybe_unused]] const Tensor& dy, [[maybe_unused]] const Tensor& s,        \
                          [[maybe_unused]] double p0, [[maybe_unused]] double p1) {                   \

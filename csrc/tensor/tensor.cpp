@@ -146,7 +146,13 @@ bool TensorImpl::take_python() {
 
 int64_t Tensor::size(int64_t d) const { return shape()[int(wrap_dim(d, dim(), "size"))]; }
 
-bool Tensor::is_channels_last() const { return dim() == 4 && strides() == channels_last_strides(shape()); }
+bool Tensor::is_channels_last() const {
+  if (dim() != 4) return false;
+  const Dims expected = channels_last_strides(shape());
+  for (int i = 0; i < 4; ++i)
+    if (shape()[i] != 1 && strides()[i] != expected[i]) return false;  // nobody steps along a dimension of size 1
+  return true;
+}
 
 bool Tensor::is_dense() const {
   if (is_contiguous()) return true;

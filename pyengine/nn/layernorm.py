@@ -19,9 +19,9 @@ __all__ = ["LayerNorm"]
 
 
 class LayerNorm(Module):
-    """y = (x - mean) / √(var + eps) · weight + bias over the last dimensions of the input, those of ``normalized_shape``.
+    """y = (x - mean) / √(var + eps) · weight + bias over the last dimensions of the input.
 
-    The variance is the biased one.
+    They are those of ``normalized_shape``. The variance is the biased one.
 
     Args:
         normalized_shape: sizes of the last dimensions, or the size of the last one.
