@@ -1,5 +1,8 @@
+#include <set>
+
 #include "autograd/engine.h"
 #include "bind/define.h"
+#include "bind/gil.h"
 #include "bind/tensor_slots.h"
 #include "ops/ops.h"
 
@@ -12,17 +15,9 @@ namespace pe::bind {
 
 namespace {
 
-// Python exceptions cross the engine as they are; everything else runs without the GIL.
-class WithGil {
- public:
-  WithGil() : state_(PyGILState_Ensure()) {}
-  ~WithGil() { PyGILState_Release(state_); }
+// The engine runs without the GIL; Python code that it calls takes it, and its exceptions cross the engine as they are.
 
- private:
-  PyGILState_STATE state_;
-};
-
-// A pyengine.autograd.Function's application: calls `callback(ctx, saved tensors, *gradients)`.
+// A pyengine.autograd.Function's application: calls `callback(ctx, saved tensors, gradients, which are needed)`.
 class PythonNode final : public Node {
  public:
   PythonNode(const char* name, size_t outputs, py::object ctx, py::object callback)
@@ -44,7 +39,7 @@ class PythonNode final : public Node {
     for (size_t i = 0; i < dy.size(); ++i) grads.append(dy[i].defined() || !materialize ? py::cast(dy[i]) : py::cast(ops::full(outputs[i].shape, 0, outputs[i].dtype)));
     py::list mask;
     for (bool b : needed) mask.append(b);
-    const py::object result = py::handle(callback_.get())(py::handle(ctx_->get()), tensors, grads, mask);
+    const py::object result = call_python(callback_.get(), py::handle(ctx_->get()), tensors, grads, mask);
     Grads dx;
     for (const auto& g : result.cast<std::vector<OptTensor>>()) dx.push_back(or_undefined(g));
     return dx;
@@ -70,11 +65,9 @@ void record_function(const std::string& name, const py::object& ctx, const py::o
       PE_CHECK(!(x->autograd && x->autograd->requires_grad), Runtime, name, ": a leaf Variable that requires grad is being used in an in-place operation");
       PE_CHECK(!x->view_base, Runtime, name, ": a Function cannot change a view in place (mark_dirty); clone() it before");
     }
-  static std::vector<std::unique_ptr<std::string>> names;  // a node keeps a pointer to its name
-  const std::string* kept = nullptr;
-  for (const auto& n : names)
-    if (*n == name) kept = n.get();
-  if (!kept) kept = names.emplace_back(std::make_unique<std::string>(name)).get();
+  // A node keeps a pointer to its name. Never destroyed: daemon threads may still look at nodes while the process ends.
+  static auto& names = *new std::set<std::string>;
+  const std::string* kept = &*names.insert(name).first;
   auto* raw = new PythonNode(kept->c_str(), outputs.size(), ctx, callback);
   const NodeRef node(raw);
   raw->materialize = materialize;
@@ -123,7 +116,7 @@ struct PythonHook {
     const WithGil gil;
     if (!*function) return Tensor();
     const py::object called = py::reinterpret_borrow<py::object>((*function)->get());  // it may remove itself
-    const py::object result = called(grad);
+    const py::object result = call_python(called.ptr(), py::cast(grad));
     if (result.is_none()) return Tensor();
     PE_CHECK(is_tensor(result.ptr()), Type, "a gradient hook must return None or a Tensor, got ", Py_TYPE(result.ptr())->tp_name);
     const Tensor replaced = unwrap(result.ptr());
@@ -192,7 +185,7 @@ void bind_autograd(py::module_& m) {
       "_backward",
       [](const Tensors& outputs, const std::optional<std::vector<OptTensor>>& grads, bool retain_graph, bool create_graph) {
         const Grads dys = optional_grads(grads);
-        const py::gil_scoped_release release;
+        const WithoutGil without_gil;
         backward(outputs, dys, retain_graph, create_graph);
       },
       arg("tensors"), arg("grad_tensors"), arg("retain_graph"), arg("create_graph"), "See pyengine.autograd.backward.");
@@ -200,7 +193,7 @@ void bind_autograd(py::module_& m) {
       "_grad",
       [](const Tensors& outputs, const std::optional<std::vector<OptTensor>>& grads, const Tensors& inputs, bool retain_graph, bool create_graph) {
         const Grads dys = optional_grads(grads);
-        const py::gil_scoped_release release;
+        const WithoutGil without_gil;
         return grad(outputs, dys, inputs, retain_graph, create_graph);
       },
       arg("outputs"), arg("grad_outputs"), arg("inputs"), arg("retain_graph"), arg("create_graph"), "See pyengine.autograd.grad.");

@@ -2,6 +2,7 @@
 
 #include "autograd/node.h"
 #include "bind/casters.h"
+#include "bind/gil.h"
 #include "ops/ops.h"
 
 namespace py = pybind11;
@@ -103,9 +104,8 @@ Tensor import_tensor(Managed* managed) {
   auto release = [](void* p) {
     auto* m = static_cast<Managed*>(p);
     if (!m->deleter || !Py_IsInitialized()) return;
-    const PyGILState_STATE gil = PyGILState_Ensure();
+    const WithGil gil;
     m->deleter(m);
-    PyGILState_Release(gil);
   };
   Ref<Storage> storage = Storage::borrow(static_cast<char*>(d.data) + d.byte_offset, size_t(reach) * item_size(t), {}, release, managed);
   if constexpr (std::is_same_v<Managed, DLManagedTensorVersioned>) storage->read_only = managed->flags & kReadOnly;

@@ -78,6 +78,15 @@ void bind_nn(py::module_& m) {
                   "'valid'. The output's height is floor((H + 2 padding - dilation (R - 1) - 1) / stride) + 1.",
                   arg("input"), arg("weight"), arg("bias") = py::none(), arg("stride") = Dims{1}, arg("padding") = 0, arg("dilation") = Dims{1}, arg("groups") = 1);
 
+  m.def(
+      "set_conv_precision",
+      [](const std::string& mode) {
+        PE_CHECK(mode == "fast" || mode == "exact", Value, "set_conv_precision: expected 'fast' or 'exact', got '", mode, "'");
+        ops::set_conv_exact(mode == "exact");
+      },
+      arg("mode"), "'fast' (the default) lets float32 convolutions use transforms that round up to ten times coarser than a sum of products; 'exact' does not. For all threads.");
+  m.def("get_conv_precision", [] { return ops::conv_exact() ? "exact" : "fast"; }, "What set_conv_precision chose: 'fast' or 'exact'.");
+
   define.function("max_pool2d",
                   [](const Tensor& x, const Dims& kernel, const OptDims& stride, const Dims& padding, const Dims& dilation, bool ceil_mode, bool return_indices) -> py::object {
                     ops::Pool2dOptions o = pool_options("max_pool2d", kernel, stride, padding, ceil_mode);

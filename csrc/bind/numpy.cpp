@@ -3,6 +3,7 @@
 
 #include "bind/casters.h"
 #include "bind/dlpack.h"
+#include "bind/gil.h"
 #include "bind/module.h"
 #include "bind/tensor_slots.h"
 #include "ops/ops.h"
@@ -40,9 +41,8 @@ bool engine_dtype(const py::dtype& d, DType& t) {
 
 void release_object(void* object) {
   if (!Py_IsInitialized()) return;
-  const PyGILState_STATE gil = PyGILState_Ensure();
+  const WithGil gil;
   Py_DECREF(static_cast<PyObject*>(object));
-  PyGILState_Release(gil);
 }
 
 Tensor borrow(const py::array& a, const char* op) {

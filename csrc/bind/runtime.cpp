@@ -1,4 +1,5 @@
 #include "bind/define.h"
+#include "bind/gil.h"
 #include "kernels/dispatch.h"
 #include "ops/ops.h"
 #include "runtime/allocator.h"
@@ -38,7 +39,7 @@ uint64_t seed_of(const py::int_& seed) { return PyLong_AsUnsignedLongLongMask(se
 void bind_runtime(py::module_& m) {
   set_host_lock_hooks([]() -> void* { return PyGILState_Check() ? PyEval_SaveThread() : nullptr; },
                       [](void* state) {
-                        if (state) PyEval_RestoreThread(static_cast<PyThreadState*>(state));
+                        if (state) restore_thread(static_cast<PyThreadState*>(state));
                       });
 
   m.def("get_num_threads", &num_threads, "How many threads the kernels use.");

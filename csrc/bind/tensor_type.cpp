@@ -6,6 +6,7 @@
 #include <structmember.h>
 
 #include "bind/casters.h"
+#include "bind/gil.h"
 #include "bind/tensor_slots.h"
 #include "ops/ops.h"
 
@@ -77,12 +78,11 @@ int clear(PyObject* self) {
 
 void release_python(TensorImpl* impl) {
   if (!Py_IsInitialized()) return;
-  const PyGILState_STATE gil = PyGILState_Ensure();
+  const WithGil gil;
   if (impl->owns_python() && impl->use_count() == 1) {
     impl->return_python();
     Py_DECREF(static_cast<PyObject*>(impl->python));
   }
-  PyGILState_Release(gil);
 }
 
 PyObject* attach(PyTypeObject* type, const Tensor& x) {
@@ -141,9 +141,8 @@ PyObject* wrap_as(PyTypeObject* type, const Tensor& x) { return attach(type, x);
 
 Held::~Held() {
   if (!object_ || !Py_IsInitialized()) return;
-  const PyGILState_STATE gil = PyGILState_Ensure();
+  const WithGil gil;
   Py_DECREF(object_);
-  PyGILState_Release(gil);
 }
 
 void make_tensor_type(py::module_& m) {

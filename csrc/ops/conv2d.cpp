@@ -1,5 +1,7 @@
 // Convolution (cross-correlation, as in PyTorch). Its two gradients are ops of their own: each of the three is linear in two
 // tensors, and the derivatives of any of them are the other two, so higher derivatives need nothing more.
+#include <atomic>
+
 #include "autograd/node.h"
 #include "kernels/dispatch.h"
 #include "ops/ops.h"
@@ -41,27 +43,53 @@ void check(const Tensor& x, const Tensor& w, const Tensor& bias, const Conv2dOpt
            ",), got ", bias.defined() ? bias.shape() : Dims(), shapes());
 }
 
-// Few channels fill no vector: the planar kernels run along the width instead, on N C H W memory.
-bool planar(const Conv2dShape& s) {
-  return s.groups == 1 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 && s.pad_h < s.R && s.pad_w < s.S &&
-         s.C <= 8 && s.K <= 32;
+std::atomic<bool> exact{false};
+
+enum class Algorithm { planar, winograd, gemm };
+enum class Pass { forward, backward_input, backward_weight };
+
+// Whether Winograd's 36 multiplications per tile of (7 - R) x (7 - R) outputs are enough below R S per output to pay for its transforms. Images that
+// fill their tiles badly (2x2, one row) are the exception; so are weight gradients from so few tiles that the transform of the result dominates.
+// The limits are measured.
+bool winograd_pays(const Conv2dShape& s, Pass pass) {
+  if (s.R != s.S || (s.R != 3 && s.R != 5) || s.C < 16 || s.K < 16) return false;
+  const int64_t side = 7 - s.R, height = pass == Pass::backward_input ? s.H : s.P, width = pass == Pass::backward_input ? s.W : s.Q;
+  const int64_t tiles = ((height + side - 1) / side) * ((width + side - 1) / side);
+  return 1.3 * 36 * static_cast<double>(tiles) <= static_cast<double>(s.R * s.S * height * width) && (pass != Pass::backward_weight || s.N * tiles >= 8);
 }
 
-Tensor layout(const Tensor& x, bool is_planar) { return is_planar ? contiguous(x) : channels_last(x); }
+// By shape, dtype and the precision asked for, so that equal calls give equal results. The planar kernels, for channels too few to fill a vector, run
+// along the width, on N C H W memory; the others take N H W C.
+Algorithm choose(const Conv2dShape& s, DType t, Pass pass) {
+  if (s.groups > 1 || s.stride_h > 1 || s.stride_w > 1 || s.dilation_h > 1 || s.dilation_w > 1) return Algorithm::gemm;
+  if (s.pad_h < s.R && s.pad_w < s.S && s.C <= 8 && s.K <= 32) return Algorithm::planar;
+  if (t == DType::Float32 && !exact.load(std::memory_order_relaxed) && winograd_pays(s, pass)) return Algorithm::winograd;
+  return Algorithm::gemm;
+}
 
-Tensor empty_layout(int64_t N, int64_t C, int64_t H, int64_t W, bool is_planar, DType t) {
+template <class Kernel>
+Kernel kernel_of(Algorithm a, Kernel planar, Kernel winograd, Kernel gemm) {
+  return a == Algorithm::planar ? planar : a == Algorithm::winograd ? winograd : gemm;
+}
+
+Tensor layout(const Tensor& x, Algorithm a) { return a == Algorithm::planar ? contiguous(x) : channels_last(x); }
+
+Tensor empty_layout(int64_t N, int64_t C, int64_t H, int64_t W, Algorithm a, DType t) {
   const Dims shape = {N, C, H, W};
-  return is_planar ? empty(shape, t) : empty_strided(shape, channels_last_strides(shape), t);
+  return a == Algorithm::planar ? empty(shape, t) : empty_strided(shape, channels_last_strides(shape), t);
 }
 
 }  // namespace
 
+void set_conv_exact(bool on) { exact.store(on, std::memory_order_relaxed); }
+bool conv_exact() { return exact.load(std::memory_order_relaxed); }
+
 Tensor conv2d_backward_input(const Tensor& dy0, const Tensor& weight, const Dims& x_shape, const Conv2dOptions& options) {
   const Conv2dShape s = make_shape(x_shape, weight.shape(), options);
-  const bool is_planar = planar(s);
-  const Tensor dy = layout(detach(dy0), is_planar), w = contiguous(detach(weight));
-  const Tensor dx = empty_layout(s.N, s.C, s.H, s.W, is_planar, dy.dtype());
-  const auto kernel = is_planar ? kernels().conv2d_planar_backward_input : kernels().conv2d_backward_input;
+  const Algorithm algorithm = choose(s, dy0.dtype(), Pass::backward_input);
+  const Tensor dy = layout(detach(dy0), algorithm), w = contiguous(detach(weight));
+  const Tensor dx = empty_layout(s.N, s.C, s.H, s.W, algorithm, dy.dtype());
+  const auto kernel = kernel_of(algorithm, kernels().conv2d_planar_backward_input, kernels().conv2d_winograd_backward_input, kernels().conv2d_backward_input);
   if (dx.numel() > 0) kernel(s, dx.dtype(), dy.data(), w.data(), dx.data());
   if (recording(dy0, weight))
     record("conv2d_backward_input", dx, {dy0, weight}, [dy = Saved(dy0), w = Saved(weight), options](const Backward& b) {
@@ -76,10 +104,11 @@ Tensor conv2d_backward_input(const Tensor& dy0, const Tensor& weight, const Dims
 
 Tensor conv2d_backward_weight(const Tensor& x0, const Tensor& dy0, const Dims& weight_shape, const Conv2dOptions& options) {
   const Conv2dShape s = make_shape(x0.shape(), weight_shape, options);
-  const bool is_planar = planar(s);
-  const Tensor x = layout(detach(x0), is_planar), dy = layout(detach(dy0), is_planar);
+  const Algorithm algorithm = choose(s, x0.dtype(), Pass::backward_weight);
+  const Tensor x = layout(detach(x0), algorithm), dy = layout(detach(dy0), algorithm);
   const Tensor dw = empty(weight_shape, x.dtype());
-  const auto kernel = is_planar ? kernels().conv2d_planar_backward_weight : kernels().conv2d_backward_weight;
+  const auto kernel =
+      kernel_of(algorithm, kernels().conv2d_planar_backward_weight, kernels().conv2d_winograd_backward_weight, kernels().conv2d_backward_weight);
   if (x.numel() == 0)
     copy_into(dw, scalar_tensor(0, dw.dtype()));
   else
@@ -103,12 +132,12 @@ Tensor conv2d(const Tensor& input, const Tensor& weight0, const Tensor& bias0, c
   const Tensor x0 = to(input, t), weight = to(weight0, t), bias = bias0.defined() ? to(bias0, t) : Tensor();
   const Conv2dShape s = make_shape(x0.shape(), weight.shape(), options);
   checked_numel({s.N, s.K, s.P, s.Q}, "conv2d");
-  const bool is_planar = planar(s);
+  const Algorithm algorithm = choose(s, t, Pass::forward);
   // Recorded with the tensor that was given, computed and saved in the kernels' layout.
-  const Tensor x = layout(x0, is_planar), w = contiguous(weight);
+  const Tensor x = layout(x0, algorithm), w = contiguous(weight);
   const Tensor b = bias.defined() ? contiguous(detach(bias)) : Tensor();
-  const Tensor y = empty_layout(s.N, s.K, s.P, s.Q, is_planar, t);
-  const auto kernel = is_planar ? kernels().conv2d_planar : kernels().conv2d;
+  const Tensor y = empty_layout(s.N, s.K, s.P, s.Q, algorithm, t);
+  const auto kernel = kernel_of(algorithm, kernels().conv2d_planar, kernels().conv2d_winograd, kernels().conv2d);
   if (y.numel() > 0) kernel(s, t, x.data(), w.data(), b.defined() ? b.data() : nullptr, y.data());
   if (recording(x, w, bias))
     record("conv2d", y, {x, w, bias},

@@ -166,6 +166,9 @@ struct Conv2dOptions {
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options);
 Tensor conv2d_backward_input(const Tensor& dy, const Tensor& weight, const Dims& x_shape, const Conv2dOptions& options);
 Tensor conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Dims& weight_shape, const Conv2dOptions& options);
+// Exact: float32 convolutions round like a sum of products, without the fast transforms (docs/numerics.md).
+void set_conv_exact(bool on);
+bool conv_exact();
 
 // --- pool2d.cpp
 struct Pool2dOptions {
