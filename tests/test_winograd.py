@@ -162,7 +162,7 @@ def test_float64_is_always_exact() -> None:
 
 
 def test_integers_small_enough_come_out_whole() -> None:
-    """Exact mode sums products of small integers without rounding; the fast one is off by a few units in the last place."""
+    """Sums of products of small integers need no rounding; the fast transforms round."""
     rng = np.random.default_rng(3)
     x = rng.integers(-4, 5, (2, 16, 8, 8)).astype(np.float32)
     w = rng.integers(-4, 5, (16, 16, 3, 3)).astype(np.float32)

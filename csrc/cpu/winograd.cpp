@@ -26,6 +26,9 @@ struct Kernels {
   float* data;
   int64_t distance;
 
+  static PE_INLINE int64_t size(int64_t panels, int64_t channels) {
+    return kPlanes * make(nullptr, panels, channels).distance;
+  }
   static PE_INLINE Kernels make(float* data, int64_t panels, int64_t channels) {
     return {data, odd_lines(panels * channels * kPanel<float>)};
   }
@@ -104,8 +107,7 @@ __attribute__((noinline)) void transform_output(const TileGrid<kSide>& grid, Ran
 template <int kTaps, int kSide = kPoints + 1 - kTaps>
 void convolve_by_tiles(const Convolution& conv, const TileGrid<kSide>& grid, double work) {
   const int64_t C = conv.x.C, K = conv.y.C, panels = ceil_div(K, kPanel<float>);
-  const Kernels layout = Kernels::make(nullptr, panels, C);
-  const Kernels kernels = {scratch<float>(kScratchShared, kPlanes * layout.distance), layout.distance};
+  const Kernels kernels = Kernels::make(scratch<float>(kScratchShared, Kernels::size(panels, C)), panels, C);
   const int64_t chunks = ceil_div(C, 64);
   parallel_for(panels * chunks, 4.0 * static_cast<double>(C * K), [&](int64_t piece) {
     const int64_t panel = piece / chunks;
@@ -139,17 +141,13 @@ void convolve_by_channels(const Convolution& conv, const TileGrid<kSide>& grid, 
     transform_input(grid, range, conv.x, conv.pad_h, conv.pad_w, to);
   });
 
-  const int64_t groups = panels;
-  parallel_for(groups, work, [&](int64_t piece) {
-    const Range range = share(panels, groups, piece);
-    const int64_t first = range.begin * kPanel<float>, n = smaller(K - first, range.size() * kPanel<float>);
-    const Kernels layout = Kernels::make(nullptr, range.size(), C);
-    float* const memory = scratch<float>(kScratchPartial, kPlanes * layout.distance + Planes::size(tiles, n));
-    const Kernels kernels = {memory, layout.distance};
-    const Planes products = Planes::make(memory + kPlanes * layout.distance, tiles, n);
-    for (int64_t p = range.begin; p < range.end; ++p)
-      transform_kernels<kTaps>(conv, p, {0, C}, kernels, p - range.begin);
-    multiply_planes(tiles, C, values, kernels, range.size(), n, products);
+  parallel_for(panels, work, [&](int64_t panel) {
+    const int64_t first = panel * kPanel<float>, n = smaller(K - first, kPanel<float>);
+    float* const memory = scratch<float>(kScratchPartial, Kernels::size(1, C) + Planes::size(tiles, n));
+    const Kernels kernels = Kernels::make(memory, 1, C);
+    const Planes products = Planes::make(memory + Kernels::size(1, C), tiles, n);
+    transform_kernels<kTaps>(conv, panel, {0, C}, kernels, 0);
+    multiply_planes(tiles, C, values, kernels, 1, n, products);
     transform_output(grid, {0, tiles}, products, conv.y, first, n, conv.bias);
   });
 }
@@ -158,7 +156,8 @@ template <int kTaps>
 void convolve(const Convolution& conv) {
   const TileGrid<kPoints + 1 - kTaps> grid(conv.y.N, conv.y.H, conv.y.W);
   const double work = nanoseconds<float>(kPlanes * static_cast<double>(grid.count()) * conv.x.C * conv.y.C);
-  if (4 * grid.count() <= conv.y.C)  // measured
+  const bool few_tiles = 4 * grid.count() <= conv.y.C;  // measured: where either form is as fast
+  if (few_tiles)
     convolve_by_channels<kTaps>(conv, grid, work);
   else
     convolve_by_tiles<kTaps>(conv, grid, work);
