@@ -10,10 +10,10 @@
 //   B^T = the coefficients, for each point, of the product of (z - other point) over all other finite points.
 // The gradients are the transposed maps: B^T and A = V_m on the way to the points, G^T = V_r^T F on the way back.
 //
-// The points are 0, +-a, +-b and infinity. The textbook's integers 0, +-1, +-2 lose two digits in float; a = 1/sqrt(2),
-// b = sqrt(2) lose one: their powers stay near 1, and a b = 1 makes B^T simple. On the choice of points: B. Barabasz,
-// A. Anderson, K. M. Soodhalter, D. Gregg: "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep
-// Neural Networks" (2020).
+// The points are 0, +-a, +-b and infinity. In float the textbook's integers 0, +-1, +-2 cost more than a digit; with
+// a = 1/sqrt(2), b = sqrt(2) it is about half of one: their powers stay near 1. And a b = 1 makes B^T simple. On the
+// choice of points: B. Barabasz, A. Anderson, K. M. Soodhalter, D. Gregg: "Error Analysis and Improving the Accuracy of
+// Winograd Convolution for Deep Neural Networks" (2020).
 #pragma once
 #include "cpu/gemm_kernel.h"
 #include "kernels/shapes.h"

@@ -8,7 +8,7 @@ void conv2d_winograd_backward_weight(const Conv2dShape& s, DType t, const void* 
 
 namespace {
 
-constexpr int64_t kSumsBytes = 32 << 20;  // memory for the sums of all slices
+constexpr int64_t kSumsBytes = 40 << 20;  // memory for the sums of all slices
 constexpr int64_t kMostSlices = 16;
 constexpr int64_t kSliceTiles = 128;  // a slice of fewer tiles is not worth its sums
 
@@ -63,9 +63,9 @@ PE_INLINE void add_products(int64_t plane, Range m, int64_t tiles, int64_t C, co
                   Result<float>{sums.plane(plane) + m.begin * sums.ld, sums.ld, nullptr, accumulate});
 }
 
-// Tiles that are transformed before they are multiplied: each block reads and writes all sums, so more for more of
-// them.
-PE_INLINE int64_t block_tiles(const Gradient& g) { return clamped(g.x.C + g.dy.C, 64, 512); }
+// Tiles that are transformed before they are multiplied. Every block reads and writes all sums: the more sums, the more
+// tiles.
+PE_INLINE int64_t block_tiles(const Gradient& g) { return clamped(g.x.C * g.dy.C / 128, 64, 512); }
 
 // A piece sums a slice of the tiles on its own, block by block.
 template <int kSide>
@@ -145,7 +145,9 @@ void backward_weight(const Gradient& g, float* dw) {
   const TileGrid<kPoints + 1 - kTaps> grid(g.dy.N, g.dy.H, g.dy.W);
   const int64_t C = g.x.C, K = g.dy.C, tiles = grid.count();
   const int64_t size = Planes::size(K, C), affordable = kSumsBytes / (size * static_cast<int64_t>(sizeof(float)));
-  const int64_t slices = clamped(smaller(affordable, tiles / kSliceTiles), 1, kMostSlices);
+  const int64_t most = clamped(smaller(affordable, tiles / kSliceTiles), 1, kMostSlices);
+  int64_t slices = 1;  // a power of two: an even load for as many threads
+  while (2 * slices <= most) slices *= 2;
   const Planes sums = Planes::make(scratch<float>(kScratchShared, slices * size), K, C);
   const double work = nanoseconds<float>(kPlanes * static_cast<double>(tiles) * C * K);
   if (slices > 1)
