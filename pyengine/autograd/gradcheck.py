@@ -53,7 +53,8 @@ def gradcheck(
     """Whether the gradients of `func(*inputs)` equal central differences (f(x + eps) - f(x - eps)) / 2 eps.
 
     `inputs` are tensors, those that require a gradient of dtype float64 (float32 is too coarse: ValueError). Every
-    output and every input element is checked. A mismatch raises GradcheckError, or returns False without `raise_exception`.
+    output and every input element is checked. A mismatch raises GradcheckError, or returns False without
+    `raise_exception`.
     """
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     checked = [k for k, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
