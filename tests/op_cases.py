@@ -193,6 +193,9 @@ def of_one_tensor() -> None:
                 T(3, 4, 5, 7, fill=away_from(-1, 0, 1), layout=layout),
             )
 
+    case("F.gelu-tail", lambda m, x: F(m).gelu(x), T(301, fill=uniform(-5, 5)), torch=lambda m, x: x * 0.5 * m.erfc(x / -SQRT_2),
+         reference=lambda x: x * 0.5 * ref.erfc(x / -SQRT_2), relative=True, ulps=40)  # fmt: skip
+
     x = away_from(-0.5, 0.75)
     case("clamp", lambda m, x: m.clamp(x, -0.5, 0.75), T(3, 11, fill=x), reference=lambda x: np.clip(x, -0.5, 0.75), ulps=0, gradgrad=True)
     case("clamp-min", lambda m, x: m.clamp(x, min=-0.5), T(33, fill=x), reference=lambda x: np.maximum(x, -0.5), ulps=0)
@@ -808,6 +811,13 @@ def convolution() -> None:
         ("depthwise", (2, 16, 7, 8), (16, 1, 3, 3), {"padding": 1, "groups": 16}),
         ("depthwise-17", (1, 17, 8, 7), (17, 1, 3, 3), {"padding": 1, "groups": 17, "stride": 2}),
         ("depthwise-5x5", (1, 33, 9, 9), (33, 1, 5, 5), {"padding": 2, "groups": 33}),
+        ("depthwise-7x7", (2, 17, 9, 10), (17, 1, 7, 7), {"padding": 3, "groups": 17}),
+        ("depthwise-7x7-small", (3, 16, 4, 3), (16, 1, 7, 7), {"padding": 3, "groups": 16}),
+        ("depthwise-7x7-stride", (1, 16, 13, 12), (16, 1, 7, 7), {"padding": 3, "groups": 16, "stride": 2}),
+        ("depthwise-4x6-strides", (1, 9, 14, 17), (9, 1, 4, 6), {"padding": (0, 4), "groups": 9, "stride": (2, 3)}),
+        ("depthwise-9x11", (1, 16, 12, 19), (16, 1, 9, 11), {"padding": (4, 5), "groups": 16}),
+        ("depthwise-no-padding", (2, 5, 11, 12), (5, 1, 5, 5), {"groups": 5}),
+        ("depthwise-skips", (1, 16, 9, 9), (16, 1, 2, 2), {"groups": 16, "stride": 4}),
         ("depthwise-dilation", (1, 8, 9, 9), (8, 1, 3, 3), {"padding": 2, "groups": 8, "dilation": 2}),
         ("depthwise-multiplier", (2, 8, 6, 6), (16, 1, 3, 3), {"padding": 1, "groups": 8}),
         ("batch-0", (0, 3, 5, 5), (4, 3, 3, 3), {"padding": 1}),
@@ -970,6 +980,17 @@ def normalization() -> None:
     case(
         "batch_norm-offset", lambda m, x: F(m).batch_norm(x + 100.0, None, None, training=True), T(8, 3, 5, 5), ulps=600, grad_ulps=2000
     )  # x + 100 rounds to 64 eps already
+    for tag, x, dims in (("64", T(7, 64), 1), ("33", T(9, 33), 1), ("5", T(3, 4, 5), 1), ("2-dims", T(3, 2, 5, 7), 2), ("all-dims", T(4, 5, 3), 3), ("long", T(3, 2500), 1),
+                         ("transposed", T(2, 3, 4, 17, layout="transposed"), 1), ("strided", T(5, 19, layout="sliced"), 1), ("rows", T(301, 16), 1)):  # fmt: skip
+        shape = x.shape[len(x.shape) - dims :]
+        case(f"layer_norm-{tag}", lambda m, x, w, b, s=shape: F(m).layer_norm(x, s, w, b), x, T(*shape), T(*shape), reference=lambda x, w, b, d=dims: ref.layer_norm(x, w, b, d), ulps=16, grad_ulps=48)
+        case(f"layer_norm-{tag}-plain", lambda m, x, s=shape: F(m).layer_norm(x, s, eps=1e-3), x, reference=lambda x, d=dims: ref.layer_norm(x, None, None, d, 1e-3), ulps=16, grad_ulps=48)
+    case("layer_norm-permuted", lambda m, x, w, b: F(m).layer_norm(x.permute(0, 2, 3, 1), (17,), w, b).permute(0, 3, 1, 2), T(2, 17, 5, 4, layout="channels_last"), T(17), T(17), ulps=16, grad_ulps=48)
+    case("layer_norm-second", lambda m, x, w, b: F(m).layer_norm(x, (2, 3), w, b), T(3, 2, 3), T(2, 3), T(2, 3), ulps=16, gradgrad=True)
+    case("layer_norm-weight-only", lambda m, x, w: F(m).layer_norm(x, (5,), w), T(3, 5), T(5), ulps=16, grad_ulps=48)
+    case("layer_norm-bias-only", lambda m, x, b: F(m).layer_norm(x, (5,), None, b), T(3, 5), T(5), ulps=16, grad_ulps=48)
+    case("layer_norm-no-rows", lambda m, x, w, b: F(m).layer_norm(x, (5,), w, b), T(0, 5), T(5), T(5))
+    case("layer_norm-offset", lambda m, x: F(m).layer_norm(x + 100.0, (40,)), T(8, 40), ulps=600, grad_ulps=2000)  # x + 100 rounds to 64 eps already
     for name in ("softmax", "log_softmax"):
         reference = getattr(ref, name)
         for tag, x, dim in (("rows", T(5, 10), 1), ("33", T(4, 33), -1), ("columns", T(9, 17), 0), ("4d", T(2, 3, 4, 5), 1), ("channels_last", T(2, 17, 3, 4, layout="channels_last"), 1), ("transposed", T(15, 16, layout="transposed"), 1),
@@ -1102,10 +1123,12 @@ def large() -> None:
         case(f"conv2d-large-{layout}", lambda m, x, w, b: F(m).conv2d(x, w, b, padding=1), x, T(33, 16, 3, 3), T(33), ulps=24, grad_ulps=96)
         case(f"conv2d-large-planar-{layout}", lambda m, x, w, b: F(m).conv2d(x, w, b), T(9, 3, 33, 34, layout=layout), T(17, 3, 5, 5), T(17), ulps=8, grad_ulps=32)
         case(f"conv2d-large-depthwise-{layout}", lambda m, x, w: F(m).conv2d(x, w, padding=1, groups=16), x, T(16, 1, 3, 3), ulps=8, grad_ulps=32)
+        case(f"conv2d-large-depthwise-7x7-{layout}", lambda m, x, w: F(m).conv2d(x, w, padding=3, groups=16), x, T(16, 1, 7, 7), ulps=8, grad_ulps=32)
         case(f"conv2d-large-1x1-{layout}", lambda m, x, w: F(m).conv2d(x, w, stride=2), x, T(65, 16, 1, 1), ulps=8, grad_ulps=32)
         case(f"max_pool2d-large-{layout}", lambda m, x: F(m).max_pool2d(x, 3, 2, 1), Input(image.shape, distinct, None, layout), ulps=0)
         case(f"avg_pool2d-large-{layout}", lambda m, x: F(m).avg_pool2d(x, 3, 2, 1), x)
         case(f"batch_norm-large-{layout}", lambda m, x, w, b: F(m).batch_norm(x, None, None, w, b, True), x, T(16), T(16), ulps=16, grad_ulps=64)
+    case("layer_norm-large", lambda m, x, w, b: F(m).layer_norm(x, (64,), w, b), T(2500, 64), T(64), T(64), ulps=16, grad_ulps=64)
     case("linear-large", lambda m, x, w, b: F(m).linear(x, w, b), T(70, 401), T(203, 401), T(203), ulps=8, grad_ulps=24)
     case("bmm-large", lambda m, a, b: m.bmm(a, b), T(5, 65, 70), T(5, 70, 67, layout="transposed"), ulps=8)
     case("cross_entropy-large", lambda m, x, t: F(m).cross_entropy(x, t), T(500, 103), I64(500, high=103), ulps=8)
@@ -1133,6 +1156,7 @@ TIMED: dict[str, tuple[Input, ...]] = {
     "max_pool2d-2": (T(64, 6, 28, 28),),
     "avg_pool2d-2-channels_last": (T(32, 64, 28, 28, layout="channels_last"),),
     "batch_norm-channels_last": (T(32, 64, 28, 28, layout="channels_last"), T(64), T(64)),
+    "layer_norm-large": (T(32768, 64), T(64), T(64)),
     "softmax-rows": (T(512, 1000),),
     "cross_entropy-2d-mean": (T(512, 1000), I64(512, high=1000)),
     "sort-0-False": (T(64, 1000),),

@@ -11,6 +11,7 @@ import numpy as np
 Array = np.ndarray
 
 erf = np.vectorize(math.erf, otypes=[np.float64])
+erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def pair(value: Any) -> tuple[int, int]:
@@ -145,6 +146,14 @@ def batch_norm(
     y = (x - mean.reshape(channel)) / np.sqrt(var.reshape(channel) + eps)
     y = y if w is None else y * w.reshape(channel)
     return y if b is None else y + b.reshape(channel)
+
+
+def layer_norm(x: Array, w: Array | None = None, b: Array | None = None, dims: int = 1, eps: float = 1e-5) -> Array:
+    """Over the last `dims` dimensions."""
+    axes = tuple(range(x.ndim - dims, x.ndim))
+    y = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
+    y = y if w is None else y * w
+    return y if b is None else y + b
 
 
 def reduced(losses: Array, reduction: str, divisor: float) -> Array:

@@ -130,6 +130,13 @@ void bind_nn(py::module_& m) {
                   arg("input"), arg("running_mean"), arg("running_var"), arg("weight") = py::none(), arg("bias") = py::none(), arg("training") = false, arg("momentum") = 0.1,
                   arg("eps") = 1e-5);
 
+  define.function("layer_norm",
+                  [](const Tensor& x, const Dims& shape, const OptTensor& w, const OptTensor& b, double eps) {
+                    return ops::layer_norm(x, shape, or_undefined(w), or_undefined(b), eps);
+                  },
+                  "The last dimensions, those of normalized_shape, normalized together by their mean and biased variance; then times weight, plus bias (Ba, Kiros, Hinton 2016).",
+                  arg("input"), arg("normalized_shape"), arg("weight") = py::none(), arg("bias") = py::none(), arg("eps") = 1e-5);
+
   for (const bool log : {false, true})
     define.both(log ? "log_softmax" : "softmax", [log](const Tensor& x, int64_t dim, const OptDType& t) { return softmax(x, dim, t, log); },
                 log ? "log(softmax(input)) along dim, computed without overflow." : "exp(input) / sum(exp(input)) along dim, computed without overflow.", arg("dim"),

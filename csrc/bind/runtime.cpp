@@ -81,6 +81,8 @@ void bind_runtime(py::module_& m) {
         return d;
       },
       "Bytes in tensors now (live), at most so far (peak), kept for reuse (cached), and left on the machine or in its cgroup (available).");
+  m.def("layout_conversions", &ops::layout_conversions,
+        "How many tensors have been copied so far only because an operation reads another memory layout than theirs.");
   m.def("reset_peak_memory", &reset_peak_memory, "Sets the peak to what is live now.");
   m.def("empty_cache", &empty_cache, "Gives cached memory back to the system.");
 

@@ -19,8 +19,6 @@ namespace {
 
 constexpr int64_t kWantedPieces = 16;
 
-PE_INLINE bool is_depthwise(const Conv2dShape& s) { return s.groups > 1 && s.groups == s.C && s.groups == s.K; }
-
 template <class T>
 PE_INLINE void scatter_rows(const Target<T>& to, const Im2col<T>& grid, Range m, int64_t n, const T* from, int64_t ld,
                             T* y) {
@@ -104,10 +102,10 @@ void forward(const Conv2dShape& s, const T* x, const T* w, const T* bias, T* y) 
   const int64_t depth = s.C / s.groups * s.R * s.S, outputs = s.K / s.groups;
   if (s.N * s.P * s.Q == 0 || s.K == 0) return;
   const Target<T> to = {y, s.P, s.Q, s.K, 1, 1, 0, 0, bias};
-  if (is_depthwise(s)) {
-    T* const packed = scratch<T>(kScratchShared, s.C * s.R * s.S);
-    pack_depthwise(s, w, packed);
-    return depthwise_convolve(forward_im2col(s, x), s.S, packed, to);
+  if (few_channels_per_group(s)) {
+    T* const packed = scratch<T>(kScratchShared, packed_groups_size<T>(s));
+    pack_groups_forward(s, w, packed);
+    return grouped_convolve<T>({forward_im2col(s, x), to, packed, outputs, s.R, s.S});
   }
   T* const packed = scratch<T>(kScratchShared, s.groups * ceil_div(outputs, kPanel<T>) * depth * kPanel<T>);
   pack_forward(s, w, packed);
@@ -120,16 +118,16 @@ template <class T>
 void backward_input(const Conv2dShape& s, const T* dy, const T* w, T* dx) {
   const int64_t channels = s.C / s.groups, outputs = s.K / s.groups;
   if (s.N * s.H * s.W == 0 || s.C == 0) return;
-  const bool depthwise = is_depthwise(s);
-  const int64_t panels = depthwise ? s.C : s.groups * ceil_div(channels, kPanel<T>) * kPanel<T>;
-  T* const packed = scratch<T>(kScratchShared, panels * s.R * s.S * outputs);
-  if (depthwise) pack_depthwise(s, w, packed);
+  const bool direct = few_channels_per_group(s);
+  const int64_t gemm_size = s.groups * ceil_div(channels, kPanel<T>) * kPanel<T> * s.R * s.S * outputs;
+  T* const packed = scratch<T>(kScratchShared, direct ? packed_groups_size<T>(s) : gemm_size);
+  if (direct) pack_groups_backward(s, w, packed);
   for (int64_t h = 0; h < smaller(s.stride_h, s.H); ++h)
     for (int64_t v = 0; v < smaller(s.stride_w, s.W); ++v) {
       const Im2col<T> columns = backward_im2col(s, dy, h, v);
       const Target<T> to = {dx, s.H, s.W, s.C, s.stride_h, s.stride_w, h, v, nullptr};
-      if (depthwise) {
-        depthwise_convolve(columns, s.S, packed, to);
+      if (direct) {
+        grouped_convolve<T>({columns, to, packed, channels, s.R, s.S});
         continue;
       }
       pack_backward(s, columns.h, columns.w, w, packed);
@@ -159,26 +157,22 @@ void gather_weight_gradient(const Conv2dShape& s, int64_t slices, T* partial, T*
 
 template <class T>
 void backward_weight(const Conv2dShape& s, const T* x, const T* dy, T* dw) {
-  if (is_depthwise(s)) return depthwise_backward_weight(s, x, dy, dw);
+  if (few_channels_per_group(s)) return grouped_backward_weight(s, x, dy, dw);
   const Im2col<T> image = forward_im2col(s, x);
   const int64_t outputs = s.K / s.groups, depth = image.depth(), pixels = image.rows();
   if (s.K * depth == 0) return;
-  const int64_t m_blocks = ceil_div(outputs, kGradientRows), panels = ceil_div(depth, kPanel<T>);
-  // Each piece sums a block of dw that fits the cache; few blocks are also cut along the pixels.
-  const int64_t block_bytes = ceil_div(outputs, m_blocks) * kPanel<T> * static_cast<int64_t>(sizeof(T));
-  const int64_t parts = ceil_div(panels, larger(1, kPartialBytes / block_bytes));
-  const int64_t blocks = s.groups * m_blocks * parts;
-  const int64_t slices = clamped(kWantedPieces / blocks, 1, larger(1, pixels / 512));
+  const DeepCut<T> cut(s.groups, outputs, depth, pixels);
+  const int64_t blocks = s.groups * cut.m_blocks * cut.parts, slices = cut.slices;
   T* const partial = scratch<T>(kScratchPartial, slices * s.K * depth);
   parallel_for(blocks * slices, nanoseconds<T>(static_cast<double>(s.K) * depth * pixels), [&](int64_t piece) {
-    const int64_t part = piece % parts, m_block = piece / parts % m_blocks;
-    const int64_t group = piece / (parts * m_blocks) % s.groups, slice = piece / blocks;
-    const Range m = share(outputs, m_blocks, m_block);
+    const int64_t part = piece % cut.parts, m_block = piece / cut.parts % cut.m_blocks;
+    const int64_t group = piece / (cut.parts * cut.m_blocks) % s.groups, slice = piece / blocks;
+    const Range m = share(outputs, cut.m_blocks, m_block);
     Im2col<T> columns = image;
     columns.x += group * image.channels;
     T* const to = partial + ((slice * s.groups + group) * outputs + m.begin) * depth;
     multiply<T>(ColumnsA<T>{dy + group * outputs, s.K, true}, Im2colB<T>{columns}, m, share(pixels, slices, slice),
-                share(panels, parts, part), depth, Result<T>{to, depth, nullptr, false});
+                share(cut.panels, cut.parts, part), depth, Result<T>{to, depth, nullptr, false});
   });
   gather_weight_gradient(s, slices, partial, dw);
 }

@@ -11,8 +11,7 @@ namespace {
 
 constexpr double kPieceWork = 250e3;  // multiply-adds of a piece that is worth another thread: some 5 microseconds
 constexpr int64_t kMostPieces = 48;
-constexpr int64_t kSplitDepth = 4096;  // from this k on a product with few blocks is also cut along k
-constexpr int64_t kSliceDepth = 1024;
+constexpr int64_t kDeep = 4096;  // from this k on a product with few blocks, or with a transposed A, is also cut along k
 
 PE_INLINE int64_t wanted_pieces(double work) {
   return static_cast<int64_t>(1 + clamped(work / kPieceWork, 0, kMostPieces - 1));
@@ -137,28 +136,43 @@ void add_slices(const GemmShape& s, int64_t slices, const T* partial, const T* b
   });
 }
 
-// Every piece packs the B it needs: for products with few rows, batches, and those that are cut along k.
+// Every piece packs the B it needs: for products with few rows, and batches.
 template <class T, class A>
 void gemm_private(const GemmShape& s, const T* a, const T* b, const T* bias, T* c) {
   const double work = static_cast<double>(s.m) * s.n * s.k * s.batch;
   const int64_t panels = ceil_div(s.n, kPanel<T>), m_blocks = ceil_div(s.m, kBlockRows), blocks = s.batch * m_blocks;
   const int64_t groups = clamped(ceil_div(wanted_pieces(work), blocks), 1, panels);
-  const bool split = groups == panels && blocks * panels < 8 && s.k >= kSplitDepth;
-  const int64_t slices = split ? clamped(16 / (blocks * panels), 1, s.k / kSliceDepth) : 1;
-  T* const partial = slices > 1 ? scratch<T>(kScratchPartial, slices * s.batch * s.m * s.n) : nullptr;
   const bool copy = aliases<T>(s.lda) && s.n > kPanel<T>;
-  parallel_for(blocks * groups * slices, nanoseconds<T>(work), [&](int64_t piece) {
-    const int64_t group = piece % groups, m_block = piece / groups % m_blocks;
-    const int64_t batch = piece / (groups * m_blocks) % s.batch, slice = piece / (groups * blocks);
+  parallel_for(blocks * groups, nanoseconds<T>(work), [&](int64_t piece) {
+    const int64_t group = piece % groups, m_block = piece / groups % m_blocks, batch = piece / (groups * m_blocks);
     const Range m = share(s.m, m_blocks, m_block);
     const A rows = {a + batch * s.batch_a, s.lda, copy};
     const MatrixB<T> columns = {b + batch * s.batch_b, s.ldb, s.n, s.trans_b, !s.trans_b && m.size() <= kMicroRows};
+    multiply<T>(rows, columns, m, {0, s.k}, share(panels, groups, group), s.n,
+                Result<T>{c + batch * s.batch_c + m.begin * s.ldc, s.ldc, bias, s.accumulate});
+  });
+}
+
+// Pieces are also cut along k.
+template <class T, class A>
+void gemm_deep(const GemmShape& s, const T* a, const T* b, const T* bias, T* c) {
+  const DeepCut<T> cut(s.batch, s.m, s.n, s.k);
+  const int64_t blocks = s.batch * cut.m_blocks * cut.parts;
+  T* const partial = cut.slices > 1 ? scratch<T>(kScratchPartial, cut.slices * s.batch * s.m * s.n) : nullptr;
+  // A column of a transposed A is spread over few sets of the L1 cache.
+  const bool copy = (A::kLayout == Layout::kColumns || aliases<T>(s.lda)) && s.n > kPanel<T>;
+  parallel_for(blocks * cut.slices, nanoseconds<T>(static_cast<double>(s.m) * s.n * s.k * s.batch), [&](int64_t piece) {
+    const int64_t part = piece % cut.parts, m_block = piece / cut.parts % cut.m_blocks;
+    const int64_t batch = piece / (cut.parts * cut.m_blocks) % s.batch, slice = piece / blocks;
+    const Range m = share(s.m, cut.m_blocks, m_block);
+    const A rows = {a + batch * s.batch_a, s.lda, copy};
+    const MatrixB<T> columns = {b + batch * s.batch_b, s.ldb, s.n, s.trans_b, false};
     const Result<T> out =
         partial ? Result<T>{partial + ((slice * s.batch + batch) * s.m + m.begin) * s.n, s.n, nullptr, false}
                 : Result<T>{c + batch * s.batch_c + m.begin * s.ldc, s.ldc, bias, s.accumulate};
-    multiply<T>(rows, columns, m, share(s.k, slices, slice), share(panels, groups, group), s.n, out);
+    multiply<T>(rows, columns, m, share(s.k, cut.slices, slice), share(cut.panels, cut.parts, part), s.n, out);
   });
-  if (partial) add_slices(s, slices, partial, bias, c);
+  if (partial) add_slices(s, cut.slices, partial, bias, c);
 }
 
 // B is packed once, by all threads, for all blocks of rows; a part of limited size at a time.
@@ -195,8 +209,10 @@ void gemm_shared(const GemmShape& s, const T* a, const T* b, const T* bias, T* c
 template <class T, class A>
 void gemm_blocked(const GemmShape& s, const T* a, const T* b, const T* bias, T* c) {
   const int64_t blocks = ceil_div(s.m, kBlockRows);
-  const bool deep = blocks * ceil_div(s.n, kPanel<T>) < 8 && s.k >= kSplitDepth;
-  if (blocks == 1 || s.batch > 1 || deep)
+  const bool few_blocks = s.batch * blocks * ceil_div(s.n, kPanel<T>) < 8;
+  if (s.k >= kDeep && (few_blocks || (A::kLayout == Layout::kColumns && s.batch == 1)))
+    gemm_deep<T, A>(s, a, b, bias, c);
+  else if (blocks == 1 || s.batch > 1)
     gemm_private<T, A>(s, a, b, bias, c);
   else
     gemm_shared<T, A>(s, a, b, bias, c);

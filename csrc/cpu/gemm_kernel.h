@@ -266,6 +266,7 @@ struct RowsA {
 template <class T>
 struct ColumnsA {
   static constexpr Layout kLayout = Layout::kColumns;
+  static constexpr int64_t kCopySteps = 8;
   const T* a;
   int64_t lda;
   bool copy;
@@ -275,11 +276,19 @@ struct ColumnsA {
     const T* from = a + k.begin * lda + m.begin;
     if (!copy) return {from, lda, 1, 0};
     const int64_t tiles = ceil_div(m.size(), kMicroRows), tile_step = k.size() * kTileStride;
-    for (int64_t t = 0; t < tiles; ++t) {
-      const Range rows = share(m.size(), tiles, t);
-      for (int64_t i = 0; i < k.size(); ++i)
-        copy_run(buffer + t * tile_step + i * kTileStride, from + i * lda + rows.begin, rows.size());
-    }
+    // A few steps of k at a time for all tiles: memory is then read almost in order.
+    for (int64_t i = 0; i < k.size(); i += kCopySteps)
+      for (int64_t t = 0; t < tiles; ++t) {
+        const Range rows = share(m.size(), tiles, t);
+        T* const to = buffer + t * tile_step;
+        for (int64_t j = i; j < smaller(i + kCopySteps, k.size()); ++j) {
+          __builtin_prefetch(from + (j + kCopySteps) * lda + rows.begin);
+#pragma GCC unroll 4
+          for (int v = 0; v < kTileStride; v += Vec<T>::width)
+            Vec<T>::load_partial(from + j * lda + rows.begin + v, clamped(rows.size() - v, 0, Vec<T>::width))
+                .store(to + j * kTileStride + v);
+        }
+      }
     return {buffer, kTileStride, 0, tile_step};
   }
 };
@@ -368,6 +377,21 @@ __attribute__((noinline)) void multiply(const A& a, const B& b, Range m, Range k
     }
   }
 }
+
+// How a product is cut whose k is much larger than m and n, a weight gradient for instance: `count` times m_blocks x parts
+// blocks of the result, each small enough to stay in the cache, and slices of k where these are few.
+template <class T>
+struct DeepCut {
+  static constexpr int64_t kWantedPieces = 16;
+  int64_t m_blocks, panels, parts, slices;
+
+  DeepCut(int64_t count, int64_t m, int64_t n, int64_t k)
+      : m_blocks(ceil_div(m, kGradientRows)), panels(ceil_div(n, kPanel<T>)) {
+    const int64_t block_bytes = ceil_div(m, m_blocks) * kPanel<T> * static_cast<int64_t>(sizeof(T));
+    parts = ceil_div(panels, larger(1, kPartialBytes / block_bytes));
+    slices = clamped(kWantedPieces / (count * m_blocks * parts), 1, larger(1, k / 512));
+  }
+};
 
 }  // namespace
 }  // namespace pe::PE_ISA

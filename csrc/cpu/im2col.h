@@ -153,6 +153,8 @@ struct Im2colB {
   Im2col<T> columns;
 
   PanelB<T> panel(int64_t index, Range positions, T* buffer) const {
+    if (columns.is_matrix())
+      return MatrixB<T>{columns.x, columns.C, columns.channels, false, false}.panel(index, positions, buffer);
     const int64_t first = index * kPanel<T>, n = smaller(kPanel<T>, columns.depth() - first);
     const auto span = columns.span({first, first + n});
     const bool one_run = n == kPanel<T> && span.offset + n <= columns.run;

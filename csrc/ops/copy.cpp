@@ -1,3 +1,5 @@
+#include <atomic>
+
 #include "autograd/node.h"
 #include "kernels/dispatch.h"
 #include "ops/elementwise.h"
@@ -13,6 +15,8 @@ void copy_into(const Tensor& out, const Tensor& x) {
 
 namespace {
 
+std::atomic<int64_t> conversions{0};
+
 Tensor copy_as(const Tensor& x, const Tensor& y, const char* name) {
   copy_into(y, x);
   if (is_floating(y.dtype()) && recording(x)) record(name, y, {x}, [](const Backward& b) { return Grads{b.dy[0]}; });
@@ -21,14 +25,19 @@ Tensor copy_as(const Tensor& x, const Tensor& y, const char* name) {
 
 }  // namespace
 
+int64_t layout_conversions() { return conversions.load(std::memory_order_relaxed); }
+
 Tensor clone(const Tensor& x) { return copy_as(x, empty_like(x), "clone"); }
 
 Tensor contiguous(const Tensor& x) {
-  return x.is_contiguous() ? x : copy_as(x, empty(x.shape(), x.dtype()), "contiguous");
+  if (x.is_contiguous()) return x;
+  conversions.fetch_add(1, std::memory_order_relaxed);
+  return copy_as(x, empty(x.shape(), x.dtype()), "contiguous");
 }
 
 Tensor channels_last(const Tensor& x) {
   if (x.is_channels_last()) return x;
+  conversions.fetch_add(1, std::memory_order_relaxed);
   return copy_as(x, empty_strided(x.shape(), channels_last_strides(x.shape()), x.dtype()), "channels_last");
 }
 

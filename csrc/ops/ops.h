@@ -44,6 +44,7 @@ void random_into(const Tensor& x, int64_t low, int64_t high, Generator& generato
 Tensor clone(const Tensor& x);                  // same layout if dense
 Tensor contiguous(const Tensor& x);             // x itself when it already is
 Tensor channels_last(const Tensor& x);          // N H W C in memory; x itself when it already is
+int64_t layout_conversions();                   // copies that these two have made so far, for ops that need another layout
 Tensor to(const Tensor& x, DType dtype);        // x itself when nothing changes
 void copy_into(const Tensor& out, const Tensor& x);  // data only: broadcasts, converts, records nothing
 
@@ -185,6 +186,9 @@ Pair adaptive_max_pool2d(const Tensor& x, int64_t P, int64_t Q);
 // --- batch_norm.cpp
 Tensor batch_norm(const Tensor& x, const Tensor& running_mean, const Tensor& running_var, const Tensor& weight,
                   const Tensor& bias, bool training, double momentum, double eps);
+
+// --- layer_norm.cpp
+Tensor layer_norm(const Tensor& x, const Dims& normalized_shape, const Tensor& weight, const Tensor& bias, double eps);
 
 // --- softmax.cpp
 Tensor softmax(const Tensor& x, int64_t dim);
