@@ -1,6 +1,6 @@
-// Taking and giving back Python's lock. While the interpreter ends, Python (before 3.14) ends a daemon thread that asks for
-// the lock by unwinding its stack, which no destructor on the way survives (std::terminate). Such a thread sleeps here until
-// the process is gone.
+// Taking and giving back Python's lock. While the interpreter ends, Python (before 3.14) ends a daemon thread that asks
+// for the lock by unwinding its stack, which no destructor on the way survives (std::terminate). Such a thread sleeps
+// here until the process is gone.
 #pragma once
 #include <pybind11/pybind11.h>
 
@@ -55,7 +55,8 @@ class WithoutGil {
 template <class... Arguments>
 pybind11::object call_python(PyObject* function, const Arguments&... arguments) {
   PyObject* const list[] = {arguments.ptr()...};
-  PyObject* result = or_sleep_at_exit([&] { return PyObject_Vectorcall(function, list, sizeof...(arguments), nullptr); });
+  PyObject* result =
+      or_sleep_at_exit([&] { return PyObject_Vectorcall(function, list, sizeof...(arguments), nullptr); });
   if (!result) throw pybind11::error_already_set();
   return pybind11::reinterpret_steal<pybind11::object>(result);
 }

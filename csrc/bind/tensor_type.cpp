@@ -1,6 +1,6 @@
-// One TensorImpl has one Python object for life. While Python holds it, the object owns a count of the impl. When Python's
-// last reference goes but C++ still holds the impl (in a graph, as a .grad), the object is handed over: the impl then
-// owns it, with its attributes, weak references and subclass, and wrap() gives the same object back.
+// One TensorImpl has one Python object for life. While Python holds it, the object owns a count of the impl. When
+// Python's last reference goes but C++ still holds the impl (in a graph, as a .grad), the object is handed over: the
+// impl then owns it, with its attributes, weak references and subclass, and wrap() gives the same object back.
 #include "bind/tensor_type.h"
 
 #include <structmember.h>
@@ -102,7 +102,8 @@ PyObject* construct(PyTypeObject* type, PyObject* args, PyObject*) {
     if (given.size() == 1 && is_tensor(given[0].ptr())) {
       x = alias(unwrap(given[0].ptr()));
     } else if (given.size() == 1 && !PyLong_Check(given[0].ptr())) {
-      const py::object made = py::module_::import("pyengine").attr("tensor")(given[0], py::arg("dtype") = py::cast(default_dtype()));
+      const py::object made =
+          py::module_::import("pyengine").attr("tensor")(given[0], py::arg("dtype") = py::cast(default_dtype()));
       x = alias(unwrap(made.ptr()));
     } else {
       x = empty(given.empty() ? Dims{0} : dims_of(given, "Tensor"), default_dtype());
@@ -154,11 +155,13 @@ void make_tensor_type(py::module_& m) {
       {Py_tp_clear, reinterpret_cast<void*>(clear)},
       {Py_tp_members, members},
       {Py_tp_getset, tensor_attributes()},
-      {Py_tp_doc, const_cast<char*>("A multi-dimensional array of one dtype, with its part in the graph of derivatives.")},
+      {Py_tp_doc,
+       const_cast<char*>("A multi-dimensional array of one dtype, with its part in the graph of derivatives.")},
   };
   append_tensor_slots(slots);
   slots.push_back({0, nullptr});
-  PyType_Spec spec = {"pyengine._C.Tensor", sizeof(PyTensor), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots.data()};
+  PyType_Spec spec = {"pyengine._C.Tensor", sizeof(PyTensor), 0,
+                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots.data()};
   TensorType = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
   if (!TensorType) throw py::error_already_set();
   TensorImpl::python_releaser = release_python;

@@ -369,9 +369,9 @@ PE_INLINE Vec<float> erf(Vec<float> x) {
   return with_sign_of(x, select(a < 0.9, near_zero, beyond));
 }
 
-// --- the normal distribution function: 2^v(|x|) below zero, v a polynomial, and 1 - that of -x above; nothing from -6 on.
-// 3.1 ulp above -1 and 0.8 epsilons of 1 everywhere; in the negative tail the error grows with |v|, to 65 ulp at -6. This is
-// the form that gelu needs: 1 + erf would lose all digits of the tail, and take two polynomials.
+// --- the normal distribution function: 2^v(|x|) below zero, v a polynomial, and 1 - that of -x above; nothing from -6
+// on. 3.1 ulp above -1 and 0.8 epsilons of 1 everywhere; in the negative tail the error grows with |v|, to 65 ulp at
+// -6. This is the form that gelu needs: 1 + erf would lose all digits of the tail, and take two polynomials.
 PE_INLINE Vec<float> ndtr(Vec<float> x) {
   const Vec<float> a = vmin(Vec<float>(6.0), abs(x));
   const Vec<float> v =
