@@ -19,7 +19,7 @@ __all__ = ["LayerNorm"]
 
 
 class LayerNorm(Module):
-    """y = (x - mean) / √(var + eps) · weight + bias over the last dimensions of the input, those of ``normalized_shape``.
+    """y = (x - mean) / √(var + eps) · weight + bias over the input's last dimensions, ``normalized_shape``.
 
     The variance is the biased one.
 
