@@ -1,11 +1,11 @@
 """pyengine: a tensor engine for training convolutional networks, with PyTorch's interface and kernels of its own.
 
-    import pyengine as pe
-    from pyengine import nn
+import pyengine as pe
+from pyengine import nn
 
-    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 26 * 26, 10))
-    loss = nn.functional.cross_entropy(model(pe.randn(4, 1, 28, 28)), pe.tensor([1, 2, 3, 4]))
-    loss.backward()
+model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 26 * 26, 10))
+loss = nn.functional.cross_entropy(model(pe.randn(4, 1, 28, 28)), pe.tensor([1, 2, 3, 4]))
+loss.backward()
 """
 
 from __future__ import annotations

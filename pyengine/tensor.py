@@ -1,4 +1,4 @@
-"""The part of Tensor that is written in Python: conversion, printing, pickling and hooks, attached to the compiled class."""
+"""The part of Tensor that is written in Python: conversion, pickling and hooks, attached to the compiled class."""
 
 from __future__ import annotations
 
@@ -136,7 +136,9 @@ def _register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Rem
     return RemovableHandle(self._register_hook(hook))
 
 
-def _rebuild(cls: type[Tensor], array: np.ndarray, strides: tuple[int, ...], requires_grad: bool, state: dict[str, Any]) -> Tensor:
+def _rebuild(
+    cls: type[Tensor], array: np.ndarray, strides: tuple[int, ...], requires_grad: bool, state: dict[str, Any]
+) -> Tensor:
     x = tensor(array)
     if x.dim() == 4 and x.stride() != strides:
         x = x.contiguous(memory_format=channels_last)
@@ -150,7 +152,9 @@ def _rebuild(cls: type[Tensor], array: np.ndarray, strides: tuple[int, ...], req
 
 def _reduce(self: Tensor, protocol: int) -> tuple[Any, ...]:
     if not self.is_leaf:
-        raise RuntimeError("only tensors that the user made (leaves of the graph) can be pickled or deep-copied; detach() first")
+        raise RuntimeError(
+            "only tensors that the user made (leaves of the graph) can be pickled or deep-copied; detach() first"
+        )
     array = _C._to_numpy(self.detach()).copy()
     return _rebuild, (type(self), array, self.stride(), self.requires_grad, dict(self.__dict__))
 
@@ -163,7 +167,11 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     import copy
 
     x = self.detach().clone()
-    result = _C._make_subclass(type(self), x, self.requires_grad) if type(self) is not Tensor else x.requires_grad_(self.requires_grad)
+    result = (
+        _C._make_subclass(type(self), x, self.requires_grad)
+        if type(self) is not Tensor
+        else x.requires_grad_(self.requires_grad)
+    )
     memo[id(self)] = result
     result.__dict__.update(copy.deepcopy(self.__dict__, memo))
     if self.grad is not None:
@@ -171,7 +179,9 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     return result
 
 
-def _dlpack(self: Tensor, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None) -> Any:
+def _dlpack(
+    self: Tensor, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None
+) -> Any:
     return _C._to_dlpack(self, stream, max_version, dl_device, copy)
 
 

@@ -24,5 +24,7 @@ def _away_from_the_source_folder(tmp_path_factory: pytest.TempPathFactory):
     """Processes that tests start must not find the source folder in the current folder either."""
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    os.environ["PYTHONSAFEPATH"] = "1"  # for those that are started in the root (Python 3.11 and later)
     yield
+    del os.environ["PYTHONSAFEPATH"]
     os.chdir(before)

@@ -833,7 +833,8 @@ def convolution() -> None:
         def reference(x: Any, w: Any, b: Any = None, arguments: dict[str, Any] = arguments) -> Any:
             return ref.conv2d(x, w, b, **arguments)
 
-        options = {"reference": reference, "ulps": 8, "grad_ulps": 24}
+        fast = min(x[1], *w[:2]) >= 16  # by Winograd's transforms, which round more: docs/numerics.md
+        options = {"reference": reference, "ulps": 24 if fast else 8, "grad_ulps": 72 if fast else 24}
         case(f"conv2d-{id}", call, T(*x), T(*w), T(w[0]), **options)
         case(f"conv2d-{id}-channels_last", call, T(*x, layout="channels_last"), T(*w, layout="channels_last"), **options)
     small = (T(1, 2, 4, 3), T(2, 2, 2, 2), T(2))
@@ -1119,7 +1120,7 @@ def large() -> None:
         case(f"index_select-large-{dim}", lambda m, x, i, dim=dim: m.index_select(x, dim, i), matrix, I64(500, high=301), ulps=0, grad_ulps=32)
     for layout in ("plain", "channels_last"):
         x = image.like(layout)
-        case(f"conv2d-large-{layout}", lambda m, x, w, b: F(m).conv2d(x, w, b, padding=1), x, T(33, 16, 3, 3), T(33), ulps=8, grad_ulps=32)
+        case(f"conv2d-large-{layout}", lambda m, x, w, b: F(m).conv2d(x, w, b, padding=1), x, T(33, 16, 3, 3), T(33), ulps=24, grad_ulps=96)
         case(f"conv2d-large-planar-{layout}", lambda m, x, w, b: F(m).conv2d(x, w, b), T(9, 3, 33, 34, layout=layout), T(17, 3, 5, 5), T(17), ulps=8, grad_ulps=32)
         case(f"conv2d-large-depthwise-{layout}", lambda m, x, w: F(m).conv2d(x, w, padding=1, groups=16), x, T(16, 1, 3, 3), ulps=8, grad_ulps=32)
         case(f"conv2d-large-depthwise-7x7-{layout}", lambda m, x, w: F(m).conv2d(x, w, padding=3, groups=16), x, T(16, 1, 7, 7), ulps=8, grad_ulps=32)

@@ -41,7 +41,7 @@ def assert_same(a, b):
             assert_same(a[key], b[key])
     elif isinstance(a, (list, tuple)):
         assert len(a) == len(b)
-        for x, y in zip(a, b):
+        for x, y in zip(a, b, strict=False):
             assert_same(x, y)
     elif isinstance(a, float):
         assert np.float64(a).tobytes() == np.float64(b).tobytes()

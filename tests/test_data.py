@@ -481,7 +481,7 @@ def test_persistent_workers_end_with_the_loader():
 
 def test_two_passes_at_once():
     loader = DataLoader(Squares(6), batch_size=2)
-    assert [[a[0].tolist(), b[0].tolist()] for a, b in zip(loader, loader)] == [
+    assert [[a[0].tolist(), b[0].tolist()] for a, b in zip(loader, loader, strict=False)] == [
         [[0, 1]] * 2,
         [[2, 3]] * 2,
         [[4, 5]] * 2,

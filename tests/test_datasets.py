@@ -156,7 +156,7 @@ def test_batches_equal_single_samples(tmp_path):
         dataset = cls(tmp_path, transform=transform)
         whole = list(DataLoader(dataset, batch_size=3))
         single = list(DataLoader(dataset, batch_size=3, collate_fn=default_collate))
-        for (x, y), (u, v) in zip(whole, single):
+        for (x, y), (u, v) in zip(whole, single, strict=False):
             assert x.dtype == u.dtype and np.array_equal(x.numpy(), u.numpy())
             assert y.dtype == v.dtype == pe.int64 and y.tolist() == v.tolist()
 
@@ -303,7 +303,8 @@ class Server:
                 outer.requests.append(self.path)
                 content = outer.files.get(self.path)
                 if content is None:
-                    return self.send_error(404)
+                    self.send_error(404)
+                    return
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()

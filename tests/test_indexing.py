@@ -51,7 +51,9 @@ def advanced_keys(draw, shape):
         if kind in ("index", "list") and n > 0 and index_shape != ():
             shaped = draw(st.sampled_from([index_shape, index_shape[-1:]]))
             dtype = draw(st.sampled_from([np.int64, np.int32]))
-            values = draw(st.lists(st.integers(-n, n - 1), min_size=int(np.prod(shaped)), max_size=int(np.prod(shaped))))
+            values = draw(
+                st.lists(st.integers(-n, n - 1), min_size=int(np.prod(shaped)), max_size=int(np.prod(shaped)))
+            )
             index = np.array(values, dtype).reshape(shaped)
             key.append(index.tolist() if kind == "list" and len(shaped) == 1 and shaped[0] else index)
             advanced = True
@@ -67,7 +69,7 @@ def advanced_keys(draw, shape):
             key.append(None)
             continue
         elif kind == "int" and n > 0 and not advanced:
-            # NumPy counts an integer beside index arrays as one of them, PyTorch (and this engine) as a selection first.
+            # To NumPy an integer beside index arrays is one of them, to PyTorch (and this engine) a selection.
             key.append(slice(None))
         else:
             key.append(draw(slices(n)))

@@ -93,7 +93,8 @@ def test_a_child_process_keeps_the_choice():
     "isa", OTHERS or [pytest.param("none", marks=pytest.mark.skip(reason="this processor runs one instruction set"))]
 )
 def test_operations_on(isa):
-    """All of test_ops.py but its second derivatives, which are built of operations that it has tested by then."""
+    """test_ops.py but its second derivatives, which are built of operations that it has tested by then, and Winograd's
+    convolution."""
     package = str(Path(pe.__file__).resolve().parents[1])
     environment = os.environ | {"PYENGINE_CPU_ISA": isa}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
@@ -109,6 +110,7 @@ def test_operations_on(isa):
         "-r",
         "f",
         str(ROOT / "tests" / "test_ops.py"),
+        str(ROOT / "tests" / "test_winograd.py"),
     ]
     result = subprocess.run(
         [sys.executable, "-c", code, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900

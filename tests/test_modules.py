@@ -690,7 +690,7 @@ def test_dropout():
         (lambda: nn.BatchNorm2d(2)(pe.ones(2, 2)), ValueError, "expected 4D input (got 2D input)"),
         (lambda: nn.BatchNorm1d(2)(pe.ones(2)), ValueError, "expected 2D or 3D input (got 1D input)"),
         (lambda: nn.BatchNorm1d(2)(pe.ones(1, 2)), ValueError, "more than 1 value per channel"),
-        (lambda: nn.LayerNorm((2, 3))(pe.ones(4, 3, 2)), ValueError, "last dimensions are (2, 3), got input size (4, 3, 2)"),
+        (lambda: nn.LayerNorm((2, 3))(pe.ones(4, 3, 2)), ValueError, "dimensions are (2, 3), got input size (4, 3, 2)"),
         (lambda: F.layer_norm(pe.ones(4, 3), 3, pe.ones(2)), RuntimeError, "expected weight of shape (3,), got (2,)"),
         (lambda: F.layer_norm(pe.ones(3), ()), ValueError, "last dimensions are ()"),
         (lambda: F.layer_norm(pe.ones(2, dtype=pe.int64), 2), TypeError, "expected a floating point tensor"),

@@ -189,7 +189,10 @@ def test_distributions(dtype):
     assert v.min().item() >= -3 and v.max().item() < 5 and largest_deviation(v.numpy(), lambda t: (t + 3) / 8) < 2.2
     w = pe.empty(20_000, dtype=dtype).normal_(2, 0.5, generator=g)
     assert largest_deviation((w.numpy() - 2) / 0.5, normal_cdf) < 2.2
-    assert largest_deviation(pe.normal(2.0, 0.5, (20_000,), generator=g, dtype=dtype).sub(2).div(0.5).numpy(), normal_cdf) < 2.2
+    assert (
+        largest_deviation(pe.normal(2.0, 0.5, (20_000,), generator=g, dtype=dtype).sub(2).div(0.5).numpy(), normal_cdf)
+        < 2.2
+    )
 
 
 def test_uniform_never_reaches_its_end():

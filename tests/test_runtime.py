@@ -45,7 +45,14 @@ def test_set_num_threads():
         pe.set_num_threads(n)
         assert pe.get_num_threads() == n
         assert pe.ones(1000, 1000).sum().item() == 1e6
-    for bad, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError), (None, TypeError), (2**40, (TypeError, ValueError))):
+    for bad, error in (
+        (0, ValueError),
+        (-1, ValueError),
+        (1.5, TypeError),
+        ("2", TypeError),
+        (None, TypeError),
+        (2**40, (TypeError, ValueError)),
+    ):
         with pytest.raises(error):
             pe.set_num_threads(bad)
     assert pe.get_num_threads() == 7
@@ -112,8 +119,8 @@ def test_training_does_not_depend_on_threads():
     def train():
         pe.manual_seed(4)
         model = nn.Sequential(
-            nn.Conv2d(1, 6, 5, padding=2), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
-            nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(16 * 25, 10),
+            nn.Conv2d(1, 6, 5, padding=2), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5),
+            nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(16 * 25, 10),
         )  # fmt: skip
         optimizer = pe.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         x, t = pe.randn(32, 1, 28, 28), pe.randint(0, 10, (32,))
@@ -141,7 +148,7 @@ def test_two_python_threads():
         try:
             for _ in range(100):
                 assert (x @ w).relu().sum(0).tolist() == expected
-        except BaseException as e:  # noqa: BLE001 - reported by the main thread
+        except BaseException as e:  # the main thread reports it
             errors.append(e)
 
     threads = [threading.Thread(target=work) for _ in range(3)]
@@ -159,8 +166,8 @@ def test_two_python_threads():
 def test_lock_is_released_in_long_kernels():
     """Another thread's counter goes on while one call computes."""
     pe.set_num_threads(1)
-    x = pe.randn(1100, 1100)
-    for call in (lambda: x @ x, lambda: (x @ x).sum().backward() if x.requires_grad else None):
+    x, w = pe.randn(1100, 1100), pe.randn(1100, 1100, requires_grad=True)
+    for call in (lambda: x @ x, lambda: (w @ x).sum().backward()):
         counter, stop = [0], threading.Event()
 
         def count(counter=counter, stop=stop):
@@ -178,7 +185,6 @@ def test_lock_is_released_in_long_kernels():
         stop.set()
         thread.join()
         assert max(seen) > 20
-        x = x.requires_grad_()
 
 
 # Forks
@@ -194,6 +200,10 @@ def compute_into(queue):
     queue.put(compute())
 
 
+FORKS_WITH_THREADS = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+
+
+@FORKS_WITH_THREADS
 def test_fork():
     pe.set_num_threads(3)
     expected = compute()
@@ -209,6 +219,7 @@ def test_fork():
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
+@FORKS_WITH_THREADS
 def test_multiprocessing():
     pe.set_num_threads(2)
     expected = compute()
@@ -224,6 +235,7 @@ def test_multiprocessing():
     assert compute() == expected
 
 
+@FORKS_WITH_THREADS
 def test_fork_while_threads_compute():
     pe.set_num_threads(2)
     stop = threading.Event()
@@ -266,7 +278,9 @@ def test_memory_counters():
     y = x + 1
     del x, y
     after = pe.memory_stats()
-    assert after["live_bytes"] == start["live_bytes"] and 0 <= after["peak_bytes"] - start["live_bytes"] - 8_000_000 < 100
+    assert (
+        after["live_bytes"] == start["live_bytes"] and 0 <= after["peak_bytes"] - start["live_bytes"] - 8_000_000 < 100
+    )
     pe.reset_peak_memory()
     assert pe.memory_stats()["peak_bytes"] == start["live_bytes"]
     pe.empty_cache()
@@ -331,7 +345,9 @@ def test_denormals_are_flushed_inside_kernels():
     for threads in (1, 2, 3):
         pe.set_num_threads(threads)
         x, t = pe.from_numpy(a), pe.from_numpy(tiny)
-        results.append([y.numpy().tobytes() for y in (x * 1.0, x + x, t * 0.5, (t[:7] * 0.5), x.sum(), t - t * 0.9, (x * 2e30))])
+        results.append(
+            [y.numpy().tobytes() for y in (x * 1.0, x + x, t * 0.5, (t[:7] * 0.5), x.sum(), t - t * 0.9, (x * 2e30))]
+        )
         assert not (x * 2e30).any() and not (t * 0.5).any() and not (t[:3] * 0.5).any()
     assert results[0] == results[1] == results[2]
 

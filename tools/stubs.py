@@ -68,7 +68,7 @@ SLOTS = {
 LEFT_OUT = {
     "__annotations__", "__buffer__", "__del__", "__dict__", "__doc__", "__getattribute__", "__module__", "__new__",
     "__release_buffer__", "__setattr__", "__static_attributes__", "__firstlineno__", "__weakref__",
-    "_pybind11_conduit_v1_",
+    "__slotnames__", "_pybind11_conduit_v1_",
 }  # fmt: skip
 # The tensor's attributes, whose C getters carry no signature; those that can be set.
 ATTRIBUTES = {

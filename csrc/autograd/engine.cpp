@@ -81,7 +81,9 @@ class Walk {
     leads_ = std::move(seen);
     capturing_ = true;
   }
-  Tensor captured(const Edge& edge) { return edge.node ? captured_[edge.node.get()][size_t(edge.output_nr)] : Tensor(); }
+  Tensor captured(const Edge& edge) {
+    return edge.node ? captured_[edge.node.get()][size_t(edge.output_nr)] : Tensor();
+  }
 
   void run() {
     while (!heap_.empty()) {
@@ -139,8 +141,8 @@ class Walk {
              "retain_graph=True in the first call");
     Grads dx = node.apply(grads, needed);
     grads.clear();
-    PE_CHECK(dx.size() == node.edges.size(), Runtime, node.name, ": backward returned ", dx.size(),
-             " gradients for ", node.edges.size(), " inputs");
+    PE_CHECK(dx.size() == node.edges.size(), Runtime, node.name, ": backward returned ", dx.size(), " gradients for ",
+             node.edges.size(), " inputs");
     if (!retain_graph_) node.release();
     for (size_t i = 0; i < dx.size(); ++i) {
       if (!needed[i] || !dx[i].defined()) continue;
@@ -169,12 +171,15 @@ std::vector<Edge> roots_of(const std::vector<Tensor>& outputs, Grads& dys, const
   std::vector<Edge> roots;
   for (size_t i = 0; i < outputs.size(); ++i) {
     const Tensor& y = outputs[i];
-    PE_CHECK(requires_grad(y), Runtime, op, ": element ", i, " of tensors does not require grad and does not have a grad_fn");
+    PE_CHECK(requires_grad(y), Runtime, op, ": element ", i,
+             " of tensors does not require grad and does not have a grad_fn");
     if (!dys[i].defined()) {
-      PE_CHECK(y.numel() == 1, Runtime, op, ": grad can be implicitly created only for scalar outputs, got shape ", y.shape());
+      PE_CHECK(y.numel() == 1, Runtime, op, ": grad can be implicitly created only for scalar outputs, got shape ",
+               y.shape());
       dys[i] = ops::full_like(y, 1.0);
     }
-    PE_CHECK(dys[i].shape() == y.shape(), Shape, op, ": gradient has shape ", dys[i].shape(), ", its tensor ", y.shape());
+    PE_CHECK(dys[i].shape() == y.shape(), Shape, op, ": gradient has shape ", dys[i].shape(), ", its tensor ",
+             y.shape());
     roots.push_back(gradient_edge(y));
   }
   return roots;

@@ -11,7 +11,8 @@ thread_local bool grad_mode = true;
 std::atomic<uint64_t> next_id{1};
 std::mutex accumulator_mutex;
 
-// A chain of nodes must not be destroyed by recursion: a dying node is put on this list, and the outermost call empties it.
+// A chain of nodes must not be destroyed by recursion: a dying node is put on this list, and the outermost call empties
+// it.
 thread_local std::vector<Node*> dying;
 thread_local bool burying = false;
 
@@ -93,8 +94,8 @@ bool requires_grad(const Tensor& x) {
 bool is_leaf(const Tensor& x) { return !gradient_edge(x).node || (x->autograd && !x->autograd->grad_fn); }
 
 void set_requires_grad(const Tensor& x, bool value) {
-  PE_CHECK(!value || is_floating(x.dtype()), Runtime, "requires_grad: only floating point tensors can require gradients, got ",
-           dtype_name(x.dtype()));
+  PE_CHECK(!value || is_floating(x.dtype()), Runtime,
+           "requires_grad: only floating point tensors can require gradients, got ", dtype_name(x.dtype()));
   if (!value && !x->autograd) return;
   AutogradMeta& meta = autograd_meta(x);
   PE_CHECK(!meta.grad_fn || value, Runtime,
@@ -122,8 +123,7 @@ Edge gradient_edge(const Tensor& x) {
 void set_grad_fn(const Tensor& x, const NodeRef& node, int output_nr) {
   AutogradMeta& meta = autograd_meta(x);
   const bool retained = meta.retains_grad;
-  if (retained && meta.grad_fn)
-    std::erase_if(meta.grad_fn->retained, [&](auto& r) { return r.second == x.impl(); });
+  if (retained && meta.grad_fn) std::erase_if(meta.grad_fn->retained, [&](auto& r) { return r.second == x.impl(); });
   meta.requires_grad = false;
   meta.grad_fn = node;
   meta.output_nr = output_nr;

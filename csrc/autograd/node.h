@@ -12,7 +12,7 @@ namespace pe {
 
 class Node;
 using NodeRef = Ref<Node>;
-using Grads = std::vector<Tensor>;                        // one per input or output; undefined: no gradient
+using Grads = std::vector<Tensor>;                      // one per input or output; undefined: no gradient
 using GradHook = std::function<Tensor(const Tensor&)>;  // returns a replacement, or an undefined tensor
 
 // Where an input's gradient goes: output `output_nr` of `node`. A null node: nowhere.
@@ -45,8 +45,9 @@ class Node {
     DType dtype;
   };
   std::vector<Output> outputs;
-  std::vector<std::pair<int, GradHook>> hooks;          // run on the finished gradient of an output, in order
-  std::vector<std::pair<int, TensorImpl*>> retained;  // outputs whose .grad is to be kept; each removes itself when it dies
+  std::vector<std::pair<int, GradHook>> hooks;  // run on the finished gradient of an output, in order
+  std::vector<std::pair<int, TensorImpl*>>
+      retained;  // outputs whose .grad is to be kept; each removes itself when it dies
 
  private:
   std::atomic<int64_t> refs_{0};
@@ -69,7 +70,7 @@ AutogradMeta& autograd_meta(const Tensor& x);  // allocates
 bool requires_grad(const Tensor& x);
 bool is_leaf(const Tensor& x);
 void set_requires_grad(const Tensor& x, bool value);
-Tensor grad_of(const Tensor& x);  // undefined when there is none
+Tensor grad_of(const Tensor& x);      // undefined when there is none
 Edge gradient_edge(const Tensor& x);  // also refreshes a view whose base was written to
 void set_grad_fn(const Tensor& x, const NodeRef& node, int output_nr);
 void retain_grad(const Tensor& x);
@@ -112,7 +113,8 @@ struct Backward {
   bool create_graph() const { return grad_enabled(); }
   // For gradients computed by kernels that have no derivative of their own.
   void refuse_create_graph() const {
-    PE_CHECK(!grad_enabled(), NotImplemented, node.name, ": its gradient cannot be differentiated again (create_graph=True)");
+    PE_CHECK(!grad_enabled(), NotImplemented, node.name,
+             ": its gradient cannot be differentiated again (create_graph=True)");
   }
 };
 
@@ -120,9 +122,7 @@ template <class F>
 class FunctionNode final : public Node {
  public:
   FunctionNode(const char* name, size_t outputs, F&& f) : Node(name, outputs), f_(std::make_unique<F>(std::move(f))) {}
-  Grads apply(const Grads& dy, const std::vector<bool>& needed) override {
-    return (*f_)(Backward{*this, dy, needed});
-  }
+  Grads apply(const Grads& dy, const std::vector<bool>& needed) override { return (*f_)(Backward{*this, dy, needed}); }
   void release() override { f_.reset(); }
   bool released() const override { return !f_; }
 

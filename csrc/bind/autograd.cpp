@@ -1,5 +1,8 @@
+#include <set>
+
 #include "autograd/engine.h"
 #include "bind/define.h"
+#include "bind/gil.h"
 #include "bind/tensor_slots.h"
 #include "ops/ops.h"
 
@@ -12,17 +15,9 @@ namespace pe::bind {
 
 namespace {
 
-// Python exceptions cross the engine as they are; everything else runs without the GIL.
-class WithGil {
- public:
-  WithGil() : state_(PyGILState_Ensure()) {}
-  ~WithGil() { PyGILState_Release(state_); }
+// The engine runs without the GIL; Python code that it calls takes it, and its exceptions cross the engine as they are.
 
- private:
-  PyGILState_STATE state_;
-};
-
-// A pyengine.autograd.Function's application: calls `callback(ctx, saved tensors, *gradients)`.
+// A pyengine.autograd.Function's application: calls `callback(ctx, saved tensors, gradients, which are needed)`.
 class PythonNode final : public Node {
  public:
   PythonNode(const char* name, size_t outputs, py::object ctx, py::object callback)
@@ -39,12 +34,15 @@ class PythonNode final : public Node {
   Grads apply(const Grads& dy, const std::vector<bool>& needed) override {
     const WithGil gil;
     py::tuple tensors(saved.size());
-    for (size_t i = 0; i < saved.size(); ++i) tensors[i] = py::cast(saved[i].output ? saved[i].output->get(*this) : saved[i].input.get(*this));
+    for (size_t i = 0; i < saved.size(); ++i)
+      tensors[i] = py::cast(saved[i].output ? saved[i].output->get(*this) : saved[i].input.get(*this));
     py::list grads;
-    for (size_t i = 0; i < dy.size(); ++i) grads.append(dy[i].defined() || !materialize ? py::cast(dy[i]) : py::cast(ops::full(outputs[i].shape, 0, outputs[i].dtype)));
+    for (size_t i = 0; i < dy.size(); ++i)
+      grads.append(dy[i].defined() || !materialize ? py::cast(dy[i])
+                                                   : py::cast(ops::full(outputs[i].shape, 0, outputs[i].dtype)));
     py::list mask;
     for (bool b : needed) mask.append(b);
-    const py::object result = py::handle(callback_.get())(py::handle(ctx_->get()), tensors, grads, mask);
+    const py::object result = call_python(callback_.get(), py::handle(ctx_->get()), tensors, grads, mask);
     Grads dx;
     for (const auto& g : result.cast<std::vector<OptTensor>>()) dx.push_back(or_undefined(g));
     return dx;
@@ -62,19 +60,20 @@ class PythonNode final : public Node {
   bool released_ = false;
 };
 
-void record_function(const std::string& name, const py::object& ctx, const py::object& callback, const Tensors& inputs, const Tensors& outputs,
-                     const std::vector<OptTensor>& saved, const std::vector<bool>& differentiable, bool materialize) {
+void record_function(const std::string& name, const py::object& ctx, const py::object& callback, const Tensors& inputs,
+                     const Tensors& outputs, const std::vector<OptTensor>& saved,
+                     const std::vector<bool>& differentiable, bool materialize) {
   for (const Tensor& y : outputs)
     for (const Tensor& x : inputs) {
       if (!y.same(x)) continue;  // written to in place
-      PE_CHECK(!(x->autograd && x->autograd->requires_grad), Runtime, name, ": a leaf Variable that requires grad is being used in an in-place operation");
-      PE_CHECK(!x->view_base, Runtime, name, ": a Function cannot change a view in place (mark_dirty); clone() it before");
+      PE_CHECK(!(x->autograd && x->autograd->requires_grad), Runtime, name,
+               ": a leaf Variable that requires grad is being used in an in-place operation");
+      PE_CHECK(!x->view_base, Runtime, name,
+               ": a Function cannot change a view in place (mark_dirty); clone() it before");
     }
-  static std::vector<std::unique_ptr<std::string>> names;  // a node keeps a pointer to its name
-  const std::string* kept = nullptr;
-  for (const auto& n : names)
-    if (*n == name) kept = n.get();
-  if (!kept) kept = names.emplace_back(std::make_unique<std::string>(name)).get();
+  // A node keeps a pointer to its name. Never destroyed: daemon threads may still look at nodes while the process ends.
+  static auto& names = *new std::set<std::string>;
+  const std::string* kept = &*names.insert(name).first;
   auto* raw = new PythonNode(kept->c_str(), outputs.size(), ctx, callback);
   const NodeRef node(raw);
   raw->materialize = materialize;
@@ -123,11 +122,13 @@ struct PythonHook {
     const WithGil gil;
     if (!*function) return Tensor();
     const py::object called = py::reinterpret_borrow<py::object>((*function)->get());  // it may remove itself
-    const py::object result = called(grad);
+    const py::object result = call_python(called.ptr(), py::cast(grad));
     if (result.is_none()) return Tensor();
-    PE_CHECK(is_tensor(result.ptr()), Type, "a gradient hook must return None or a Tensor, got ", Py_TYPE(result.ptr())->tp_name);
+    PE_CHECK(is_tensor(result.ptr()), Type, "a gradient hook must return None or a Tensor, got ",
+             Py_TYPE(result.ptr())->tp_name);
     const Tensor replaced = unwrap(result.ptr());
-    PE_CHECK(replaced.shape() == grad.shape(), Shape, "a gradient hook changed the shape of the gradient from ", grad.shape(), " to ", replaced.shape());
+    PE_CHECK(replaced.shape() == grad.shape(), Shape, "a gradient hook changed the shape of the gradient from ",
+             grad.shape(), " to ", replaced.shape());
     return replaced;
   }
 };
@@ -140,7 +141,8 @@ struct HookHandle {
 };
 
 HookHandle register_hook(const Tensor& x, const py::object& function) {
-  PE_CHECK(requires_grad(x), Runtime, "register_hook: cannot register a hook on a tensor that doesn't require gradient");
+  PE_CHECK(requires_grad(x), Runtime,
+           "register_hook: cannot register a hook on a tensor that doesn't require gradient");
   const PythonHook hook{std::make_shared<std::unique_ptr<Held>>(std::make_unique<Held>(function))};
   auto removed = [](const GradHook& h) { return h.target<PythonHook>() && !*h.target<PythonHook>()->function; };
   const Edge edge = gradient_edge(x);
@@ -190,54 +192,64 @@ PyObject* node_object(const NodeRef& node) { return py::cast(node).release().ptr
 void bind_autograd(py::module_& m) {
   m.def(
       "_backward",
-      [](const Tensors& outputs, const std::optional<std::vector<OptTensor>>& grads, bool retain_graph, bool create_graph) {
+      [](const Tensors& outputs, const std::optional<std::vector<OptTensor>>& grads, bool retain_graph,
+         bool create_graph) {
         const Grads dys = optional_grads(grads);
-        const py::gil_scoped_release release;
+        const WithoutGil without_gil;
         backward(outputs, dys, retain_graph, create_graph);
       },
       arg("tensors"), arg("grad_tensors"), arg("retain_graph"), arg("create_graph"), "See pyengine.autograd.backward.");
   m.def(
       "_grad",
-      [](const Tensors& outputs, const std::optional<std::vector<OptTensor>>& grads, const Tensors& inputs, bool retain_graph, bool create_graph) {
+      [](const Tensors& outputs, const std::optional<std::vector<OptTensor>>& grads, const Tensors& inputs,
+         bool retain_graph, bool create_graph) {
         const Grads dys = optional_grads(grads);
-        const py::gil_scoped_release release;
+        const WithoutGil without_gil;
         return grad(outputs, dys, inputs, retain_graph, create_graph);
       },
-      arg("outputs"), arg("grad_outputs"), arg("inputs"), arg("retain_graph"), arg("create_graph"), "See pyengine.autograd.grad.");
+      arg("outputs"), arg("grad_outputs"), arg("inputs"), arg("retain_graph"), arg("create_graph"),
+      "See pyengine.autograd.grad.");
   m.def("is_grad_enabled", &grad_enabled, "Whether operations record the graph, on this thread.");
   m.def("_set_grad_enabled", &set_grad_enabled, arg("mode"));
   m.def("_record_function", record_function);
 
   py::class_<Node, Ref<Node>>(m, "Node", "A recorded operation.")
       .def("name", node_name, "The operation's name, as PyTorch writes it: AddBackward0.")
-      .def_property_readonly("next_functions",
-                             [](const Node& n) {
-                               py::tuple edges(n.edges.size());
-                               for (size_t i = 0; i < n.edges.size(); ++i) edges[i] = py::make_tuple(n.edges[i].node, n.edges[i].output_nr);
-                               return edges;
-                             },
-                             "Where the gradients go: (node, output) for each input.")
-      .def_property_readonly("variable", [](const Node& n) { return n.leaf() ? Tensor(Ref<TensorImpl>(n.leaf())) : Tensor(); }, "The leaf of an AccumulateGrad node.")
+      .def_property_readonly(
+          "next_functions",
+          [](const Node& n) {
+            py::tuple edges(n.edges.size());
+            for (size_t i = 0; i < n.edges.size(); ++i)
+              edges[i] = py::make_tuple(n.edges[i].node, n.edges[i].output_nr);
+            return edges;
+          },
+          "Where the gradients go: (node, output) for each input.")
+      .def_property_readonly(
+          "variable", [](const Node& n) { return n.leaf() ? Tensor(Ref<TensorImpl>(n.leaf())) : Tensor(); },
+          "The leaf of an AccumulateGrad node.")
       .def("__repr__", [](const Node& n) { return join("<", node_name(n), " object, node ", n.id, ">"); });
 
   py::class_<HookHandle>(m, "_HookHandle").def("remove", &HookHandle::remove);
 
   Define define(m);
-  define.method("requires_grad_",
-                [](const Tensor& x, bool v) {
-                  set_requires_grad(x, v);
-                  return x;
-                },
-                "Sets requires_grad, and returns the tensor.", arg("requires_grad") = true);
-  define.method("retain_grad", [](const Tensor& x) { retain_grad(x); }, "Keeps .grad also for a tensor that is not a leaf.");
+  define.method(
+      "requires_grad_",
+      [](const Tensor& x, bool v) {
+        set_requires_grad(x, v);
+        return x;
+      },
+      "Sets requires_grad, and returns the tensor.", arg("requires_grad") = true);
+  define.method(
+      "retain_grad", [](const Tensor& x) { retain_grad(x); }, "Keeps .grad also for a tensor that is not a leaf.");
   define.method("_register_hook", register_hook, "See register_hook.", arg("hook"));
-  define.method("detach_",
-                [](const Tensor& x) {
-                  PE_CHECK(!x->view_base, Runtime, "detach_: can't detach a view in place; use detach()");
-                  if (x->autograd) set_grad_fn(x, nullptr, 0);
-                  return x;
-                },
-                "In place: cut from the graph.");
+  define.method(
+      "detach_",
+      [](const Tensor& x) {
+        PE_CHECK(!x->view_base, Runtime, "detach_: can't detach a view in place; use detach()");
+        if (x->autograd) set_grad_fn(x, nullptr, 0);
+        return x;
+      },
+      "In place: cut from the graph.");
 }
 
 }  // namespace pe::bind

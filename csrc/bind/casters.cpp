@@ -26,7 +26,8 @@ bool to_scalar(PyObject* o, Scalar& value) {
     return true;
   }
   // NumPy's float32, float64 and bool scalars: numbers that are not arrays.
-  if (!is_tensor(o) && PyNumber_Check(o) && !PySequence_Check(o) && !PyComplex_Check(o) && Py_TYPE(o)->tp_as_number->nb_float) {
+  if (!is_tensor(o) && PyNumber_Check(o) && !PySequence_Check(o) && !PyComplex_Check(o) &&
+      Py_TYPE(o)->tp_as_number->nb_float) {
     if (std::string(Py_TYPE(o)->tp_name).find("bool") != std::string::npos) {
       value = Scalar(PyObject_IsTrue(o) == 1);
       return true;
@@ -79,8 +80,10 @@ bool to_dims(PyObject* o, Dims& dims) {
 
 Dims dims_of(const py::args& args, const char* op) {
   Dims dims;
-  PyObject* source = args.size() == 1 && (PyTuple_Check(args[0].ptr()) || PyList_Check(args[0].ptr())) ? args[0].ptr() : args.ptr();
-  PE_CHECK(to_dims(source, dims), Type, op, ": expected integers or one sequence of integers, got ", std::string(py::repr(args)));
+  PyObject* source =
+      args.size() == 1 && (PyTuple_Check(args[0].ptr()) || PyList_Check(args[0].ptr())) ? args[0].ptr() : args.ptr();
+  PE_CHECK(to_dims(source, dims), Type, op, ": expected integers or one sequence of integers, got ",
+           std::string(py::repr(args)));
   return dims;
 }
 

@@ -15,12 +15,12 @@ struct Operand {
   Tensor tensor;
 };
 
-bool to_scalar(PyObject* object, Scalar& value);      // int, float, bool, NumPy scalars
-bool to_dims(PyObject* object, Dims& dims);           // an int, or a sequence of ints
-bool to_dtype(PyObject* object, DType& dtype);        // pyengine.float32, float, int, bool, NumPy dtypes
-PyObject* dtype_object(DType dtype);                  // borrowed; one object per dtype
-PyObject* size_object(const Dims& dims);              // pyengine.Size
-bool to_device(PyObject* object, Device& device);     // pyengine.device or a string; raises for what this build lacks
+bool to_scalar(PyObject* object, Scalar& value);   // int, float, bool, NumPy scalars
+bool to_dims(PyObject* object, Dims& dims);        // an int, or a sequence of ints
+bool to_dtype(PyObject* object, DType& dtype);     // pyengine.float32, float, int, bool, NumPy dtypes
+PyObject* dtype_object(DType dtype);               // borrowed; one object per dtype
+PyObject* size_object(const Dims& dims);           // pyengine.Size
+bool to_device(PyObject* object, Device& device);  // pyengine.device or a string; raises for what this build lacks
 
 // Sizes given one by one or as one sequence: x.view(2, 3), x.view((2, 3)).
 Dims dims_of(const pybind11::args& args, const char* op);

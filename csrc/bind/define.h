@@ -10,7 +10,8 @@ namespace pe::bind {
 
 class Define {
  public:
-  explicit Define(pybind11::module_& m) : m_(m), type_(pybind11::reinterpret_borrow<pybind11::object>(reinterpret_cast<PyObject*>(TensorType))) {}
+  explicit Define(pybind11::module_& m)
+      : m_(m), type_(pybind11::reinterpret_borrow<pybind11::object>(reinterpret_cast<PyObject*>(TensorType))) {}
 
   template <class F, class... Extra>
   void function(const char* name, F&& f, const char* doc, const Extra&... extra) {
@@ -19,7 +20,8 @@ class Define {
   template <class F, class... Extra>
   void method(const char* name, F&& f, const char* doc, const Extra&... extra) {
     namespace py = pybind11;
-    py::cpp_function bound(std::forward<F>(f), py::name(name), py::is_method(type_), py::sibling(own(name)), doc, extra...);
+    py::cpp_function bound(std::forward<F>(f), py::name(name), py::is_method(type_), py::sibling(own(name)), doc,
+                           extra...);
     type_.attr(name) = bound;
   }
   // The method's first argument is the function's first; extra names the others after `input`.

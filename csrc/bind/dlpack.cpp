@@ -2,6 +2,7 @@
 
 #include "autograd/node.h"
 #include "bind/casters.h"
+#include "bind/gil.h"
 #include "ops/ops.h"
 
 namespace py = pybind11;
@@ -59,12 +60,14 @@ void destroy_capsule(PyObject* capsule, const char* name) {
   managed->deleter(managed);
 }
 
-py::object to_dlpack(const Tensor& x0, const py::object& stream, const py::object& max_version, const py::object& dl_device, const py::object& copy) {
+py::object to_dlpack(const Tensor& x0, const py::object& stream, const py::object& max_version,
+                     const py::object& dl_device, const py::object& copy) {
   PE_CHECK(!requires_grad(x0), Runtime, "__dlpack__: can't export a tensor that requires grad; use tensor.detach()");
   PE_CHECK(stream.is_none(), Value, "__dlpack__: a CPU tensor takes no stream");
   if (!dl_device.is_none()) {
     const auto device = dl_device.cast<std::pair<int, int>>();
-    if (device.first != 1 || device.second != 0) throw py::buffer_error("__dlpack__: this tensor is on the CPU, device (1, 0)");
+    if (device.first != 1 || device.second != 0)
+      throw py::buffer_error("__dlpack__: this tensor is on the CPU, device (1, 0)");
   }
   const bool copied = !copy.is_none() && copy.cast<bool>();
   const Tensor x = copied ? ops::clone(x0) : alias(x0);
@@ -73,11 +76,14 @@ py::object to_dlpack(const Tensor& x0, const py::object& stream, const py::objec
     auto* managed = export_tensor<DLManagedTensorVersioned>(x);
     managed->version = {1, 0};
     managed->flags = (x->storage->read_only ? kReadOnly : 0) | (copied ? kCopied : 0);
-    PyObject* capsule = PyCapsule_New(managed, "dltensor_versioned", [](PyObject* c) { destroy_capsule<DLManagedTensorVersioned>(c, "dltensor_versioned"); });
+    PyObject* capsule = PyCapsule_New(managed, "dltensor_versioned", [](PyObject* c) {
+      destroy_capsule<DLManagedTensorVersioned>(c, "dltensor_versioned");
+    });
     return py::reinterpret_steal<py::object>(capsule);
   }
   if (x->storage->read_only) throw py::buffer_error("__dlpack__: a read-only tensor needs DLPack 1.0 or newer");
-  PyObject* capsule = PyCapsule_New(export_tensor<DLManagedTensor>(x), "dltensor", [](PyObject* c) { destroy_capsule<DLManagedTensor>(c, "dltensor"); });
+  PyObject* capsule = PyCapsule_New(export_tensor<DLManagedTensor>(x), "dltensor",
+                                    [](PyObject* c) { destroy_capsule<DLManagedTensor>(c, "dltensor"); });
   return py::reinterpret_steal<py::object>(capsule);
 }
 
@@ -85,8 +91,10 @@ template <class Managed>
 Tensor import_tensor(Managed* managed) {
   const DLTensor& d = managed->dl_tensor;
   DType t;
-  PE_CHECK(d.device.device_type == 1, Runtime, "from_dlpack: expected a tensor on the CPU, got device type ", d.device.device_type);
-  PE_CHECK(engine_dtype(d.dtype, t), Type, "from_dlpack: unsupported dtype (code ", int(d.dtype.code), ", ", int(d.dtype.bits), " bits)");
+  PE_CHECK(d.device.device_type == 1, Runtime, "from_dlpack: expected a tensor on the CPU, got device type ",
+           d.device.device_type);
+  PE_CHECK(engine_dtype(d.dtype, t), Type, "from_dlpack: unsupported dtype (code ", int(d.dtype.code), ", ",
+           int(d.dtype.bits), " bits)");
   PE_CHECK(d.ndim <= kMaxDims, Shape, "from_dlpack: a tensor has at most ", kMaxDims, " dimensions, got ", d.ndim);
   Dims shape, strides;
   for (int i = 0; i < d.ndim; ++i) shape.push_back(d.shape[i]);
@@ -103,11 +111,11 @@ Tensor import_tensor(Managed* managed) {
   auto release = [](void* p) {
     auto* m = static_cast<Managed*>(p);
     if (!m->deleter || !Py_IsInitialized()) return;
-    const PyGILState_STATE gil = PyGILState_Ensure();
+    const WithGil gil;
     m->deleter(m);
-    PyGILState_Release(gil);
   };
-  Ref<Storage> storage = Storage::borrow(static_cast<char*>(d.data) + d.byte_offset, size_t(reach) * item_size(t), {}, release, managed);
+  Ref<Storage> storage =
+      Storage::borrow(static_cast<char*>(d.data) + d.byte_offset, size_t(reach) * item_size(t), {}, release, managed);
   if constexpr (std::is_same_v<Managed, DLManagedTensorVersioned>) storage->read_only = managed->flags & kReadOnly;
   return Tensor(Ref<TensorImpl>(new TensorImpl(storage, 0, shape, strides, t)));
 }
@@ -123,7 +131,8 @@ Tensor consume(PyObject* capsule, const char* name, const char* used_name) {
 Tensor from_dlpack(const py::object& source) {
   py::object capsule = source;
   if (!PyCapsule_CheckExact(source.ptr())) {
-    PE_CHECK(py::hasattr(source, "__dlpack__"), Type, "from_dlpack: expected an object with __dlpack__, got ", Py_TYPE(source.ptr())->tp_name);
+    PE_CHECK(py::hasattr(source, "__dlpack__"), Type, "from_dlpack: expected an object with __dlpack__, got ",
+             Py_TYPE(source.ptr())->tp_name);
     try {
       capsule = source.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
     } catch (py::error_already_set& e) {
@@ -136,15 +145,18 @@ Tensor from_dlpack(const py::object& source) {
     PE_CHECK(managed->version.major == 1, Runtime, "from_dlpack: unsupported DLPack version ", managed->version.major);
     return consume<DLManagedTensorVersioned>(capsule.ptr(), "dltensor_versioned", "used_dltensor_versioned");
   }
-  PE_CHECK(PyCapsule_IsValid(capsule.ptr(), "dltensor"), Value, "from_dlpack: the capsule was already consumed or is not a DLPack tensor");
+  PE_CHECK(PyCapsule_IsValid(capsule.ptr(), "dltensor"), Value,
+           "from_dlpack: the capsule was already consumed or is not a DLPack tensor");
   return consume<DLManagedTensor>(capsule.ptr(), "dltensor", "used_dltensor");
 }
 
 }  // namespace
 
 void bind_dlpack(py::module_& m) {
-  m.def("from_dlpack", from_dlpack, py::arg("ext_tensor"), "A tensor that shares memory with any object that has __dlpack__ (NumPy, PyTorch, JAX, ...).");
-  m.def("_to_dlpack", to_dlpack, py::arg("input"), py::arg("stream"), py::arg("max_version"), py::arg("dl_device"), py::arg("copy"));
+  m.def("from_dlpack", from_dlpack, py::arg("ext_tensor"),
+        "A tensor that shares memory with any object that has __dlpack__ (NumPy, PyTorch, JAX, ...).");
+  m.def("_to_dlpack", to_dlpack, py::arg("input"), py::arg("stream"), py::arg("max_version"), py::arg("dl_device"),
+        py::arg("copy"));
 }
 
 }  // namespace pe::bind

@@ -50,7 +50,8 @@ PyObject* raise_python_error() {
 
 void bind_errors(py::module_& m) {
   const py::object bases = py::make_tuple(py::handle(PyExc_ValueError), py::handle(PyExc_RuntimeError));
-  shape_error = PyErr_NewExceptionWithDoc("pyengine.ShapeError", "Shapes that do not fit: both a ValueError and a RuntimeError.", bases.ptr(), nullptr);
+  shape_error = PyErr_NewExceptionWithDoc(
+      "pyengine.ShapeError", "Shapes that do not fit: both a ValueError and a RuntimeError.", bases.ptr(), nullptr);
   if (!shape_error) throw py::error_already_set();
   m.attr("ShapeError") = py::reinterpret_borrow<py::object>(shape_error);
   py::register_exception_translator([](std::exception_ptr p) {

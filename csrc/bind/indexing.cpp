@@ -10,16 +10,20 @@ namespace pe::bind {
 namespace {
 
 struct Key {
-  Tensor view;          // x after the integers, slices and Nones
+  Tensor view;           // x after the integers, slices and Nones
   ops::Indices indices;  // for its dimensions; empty: no advanced indexing
 };
 
-bool is_advanced(PyObject* item) { return is_tensor(item) || PyList_Check(item) || (PySequence_Check(item) && !PyTuple_Check(item) && !PySlice_Check(item) && !PyUnicode_Check(item)); }
+bool is_advanced(PyObject* item) {
+  return is_tensor(item) || PyList_Check(item) ||
+         (PySequence_Check(item) && !PyTuple_Check(item) && !PySlice_Check(item) && !PyUnicode_Check(item));
+}
 
 Tensor as_index(PyObject* item) {
   Tensor t = is_tensor(item) ? ops::detach(unwrap(item)) : tensor_from(item);
   if (t.numel() == 0 && is_floating(t.dtype())) t = ops::to(t, DType::Int64);  // x[[]]
-  PE_CHECK(!is_floating(t.dtype()), Index, "tensors used as indices must be of an integer or bool dtype, got ", dtype_name(t.dtype()));
+  PE_CHECK(!is_floating(t.dtype()), Index, "tensors used as indices must be of an integer or bool dtype, got ",
+           dtype_name(t.dtype()));
   return t;
 }
 
@@ -38,7 +42,8 @@ Key resolve(const Tensor& x, PyObject* key) {
     if (item == Py_Ellipsis) {
       PE_CHECK(!ellipsis, Index, "an index can only have a single ellipsis ('...')");
       ellipsis = true;
-    } else if (is_advanced(item) && !(is_tensor(item) && unwrap(item).dim() == 0 && is_integral(unwrap(item).dtype()))) {
+    } else if (is_advanced(item) &&
+               !(is_tensor(item) && unwrap(item).dim() == 0 && is_integral(unwrap(item).dtype()))) {
       advanced[i] = as_index(item);
       used += advanced[i].dtype() == DType::Bool ? advanced[i].dim() : 1;
     } else if (item != Py_None && !PyBool_Check(item)) {
@@ -87,7 +92,8 @@ Key resolve(const Tensor& x, PyObject* key) {
       if (n == -1 && PyErr_Occurred()) throw py::error_already_set();
       view = ops::select(view, d, n);
     } else {
-      fail(ErrorKind::Type, "tensor indices must be integers, slices, None, Ellipsis, tensors or lists, not ", Py_TYPE(item)->tp_name);
+      fail(ErrorKind::Type, "tensor indices must be integers, slices, None, Ellipsis, tensors or lists, not ",
+           Py_TYPE(item)->tp_name);
     }
   }
   if (!any_advanced) result.indices.clear();

@@ -3,6 +3,7 @@
 
 #include "bind/casters.h"
 #include "bind/dlpack.h"
+#include "bind/gil.h"
 #include "bind/module.h"
 #include "bind/tensor_slots.h"
 #include "ops/ops.h"
@@ -40,9 +41,8 @@ bool engine_dtype(const py::dtype& d, DType& t) {
 
 void release_object(void* object) {
   if (!Py_IsInitialized()) return;
-  const PyGILState_STATE gil = PyGILState_Ensure();
+  const WithGil gil;
   Py_DECREF(static_cast<PyObject*>(object));
-  PyGILState_Release(gil);
 }
 
 Tensor borrow(const py::array& a, const char* op) {
@@ -53,25 +53,31 @@ Tensor borrow(const py::array& a, const char* op) {
   int64_t reach = 0;
   const int64_t item = int64_t(item_size(t));
   for (py::ssize_t i = 0; i < a.ndim(); ++i) {
-    PE_CHECK(a.strides(i) >= 0 || a.shape(i) <= 1, Value, op, ": at least one stride of the array is negative, and tensors with negative strides are not supported; use array.copy()");
-    PE_CHECK(a.strides(i) % item == 0, Value, op, ": the array's strides are not a multiple of its element size; use array.copy()");
+    PE_CHECK(a.strides(i) >= 0 || a.shape(i) <= 1, Value, op,
+             ": at least one stride of the array is negative, and tensors with negative strides are not supported; use "
+             "array.copy()");
+    PE_CHECK(a.strides(i) % item == 0, Value, op,
+             ": the array's strides are not a multiple of its element size; use array.copy()");
     shape.push_back(a.shape(i));
     strides.push_back(a.shape(i) <= 1 ? 1 : a.strides(i) / item);
     if (a.shape(i) > 0) reach += (a.shape(i) - 1) * strides[int(i)];
   }
-  PE_CHECK(reinterpret_cast<uintptr_t>(a.data()) % uintptr_t(item) == 0, Value, op, ": the array's memory is not aligned to its elements; use array.copy()");
+  PE_CHECK(reinterpret_cast<uintptr_t>(a.data()) % uintptr_t(item) == 0, Value, op,
+           ": the array's memory is not aligned to its elements; use array.copy()");
   if (a.size() == 0 || a.ndim() == 0) strides = contiguous_strides(shape);
   // Strides of dimensions of size 1 mean nothing; the usual ones keep "contiguous" true.
   for (int i = shape.size() - 1, next = 1; i >= 0; --i) {
     if (shape[i] == 1) strides[i] = i + 1 < shape.size() ? strides[i + 1] * shape[i + 1] : next;
   }
-  Ref<Storage> storage = Storage::borrow(const_cast<void*>(a.data()), size_t(a.size() ? (reach + 1) * item : 0), {}, release_object, py::object(a).inc_ref().ptr());
+  Ref<Storage> storage = Storage::borrow(const_cast<void*>(a.data()), size_t(a.size() ? (reach + 1) * item : 0), {},
+                                         release_object, py::object(a).inc_ref().ptr());
   storage->read_only = !a.writeable();
   return Tensor(Ref<TensorImpl>(new TensorImpl(storage, 0, shape, strides, t)));
 }
 
 py::array to_numpy(const Tensor& x) {
-  PE_CHECK(!requires_grad_flag(x), Runtime, "numpy: can't call numpy() on a Tensor that requires grad; use tensor.detach().numpy() instead");
+  PE_CHECK(!requires_grad_flag(x), Runtime,
+           "numpy: can't call numpy() on a Tensor that requires grad; use tensor.detach().numpy() instead");
   export_storage(x);
   std::vector<py::ssize_t> shape, strides;
   for (int i = 0; i < x.dim(); ++i) {
@@ -96,14 +102,16 @@ struct BufferExport {
 Tensor tensor_from(const py::handle& data) {
   if (is_tensor(data.ptr())) return ops::clone(ops::detach(unwrap(data.ptr())));
   Scalar scalar(0);
-  if (to_scalar(data.ptr(), scalar) && !py::isinstance<py::array>(data) && !py::hasattr(data, "dtype")) return ops::scalar_tensor(scalar, scalar.default_dtype());
+  if (to_scalar(data.ptr(), scalar) && !py::isinstance<py::array>(data) && !py::hasattr(data, "dtype"))
+    return ops::scalar_tensor(scalar, scalar.default_dtype());
   const py::module_ numpy = py::module_::import("numpy");
   const bool typed = py::hasattr(data, "dtype");
   py::array a;
   try {
     a = numpy.attr("asarray")(data).cast<py::array>();
   } catch (py::error_already_set& e) {
-    if (e.matches(PyExc_ValueError)) fail(ErrorKind::Shape, "tensor: expected a sequence of equal lengths at every depth: ", e.what());
+    if (e.matches(PyExc_ValueError))
+      fail(ErrorKind::Shape, "tensor: expected a sequence of equal lengths at every depth: ", e.what());
     throw;
   }
   PE_CHECK(a.dtype().kind() != 'O' && a.dtype().kind() != 'U' && a.dtype().kind() != 'S', Type,
@@ -113,8 +121,12 @@ Tensor tensor_from(const py::handle& data) {
   DType t;
   if (!engine_dtype(a.dtype(), t)) {
     const char kind = a.dtype().kind();  // float16, int8, int16, uint16, uint32 ... widen to what holds them
-    PE_CHECK(kind == 'f' || kind == 'i' || kind == 'u', Type, "tensor: can't convert an array of dtype ", std::string(py::str(a.dtype())));
-    a = a.attr("astype")(kind == 'f' ? (a.itemsize() < 4 ? "float32" : "float64") : a.itemsize() < 4 ? "int32" : "int64").cast<py::array>();
+    PE_CHECK(kind == 'f' || kind == 'i' || kind == 'u', Type, "tensor: can't convert an array of dtype ",
+             std::string(py::str(a.dtype())));
+    a = a.attr("astype")(kind == 'f'        ? (a.itemsize() < 4 ? "float32" : "float64")
+                         : a.itemsize() < 4 ? "int32"
+                                            : "int64")
+            .cast<py::array>();
   }
   // Negative or odd strides are fine here: the data is copied in any case.
   const Tensor x = ops::clone(borrow(numpy.attr("ascontiguousarray")(a).cast<py::array>(), "tensor"));
@@ -127,7 +139,8 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     const Tensor x = unwrap(self);
     PE_CHECK(!requires_grad_flag(x), Runtime, "buffer: a Tensor that requires grad gives no buffer; use detach()");
     PE_CHECK(!(flags & PyBUF_WRITABLE) || !x->storage->read_only, Value, "buffer: the tensor's memory is read-only");
-    PE_CHECK((flags & PyBUF_STRIDES) == PyBUF_STRIDES || x.is_contiguous(), Value, "buffer: the tensor is not contiguous");
+    PE_CHECK((flags & PyBUF_STRIDES) == PyBUF_STRIDES || x.is_contiguous(), Value,
+             "buffer: the tensor is not contiguous");
     export_storage(x);
     static const char* const formats[kNumDTypes] = {"?", "B", "i", "q", "f", "d"};
     auto* exported = new BufferExport{alias(x), {}, {}};
@@ -160,10 +173,12 @@ void release_buffer(PyObject*, Py_buffer* view) { delete static_cast<BufferExpor
 void bind_numpy(py::module_& m) {
   m.def(
       "from_numpy", [](const py::array& a) { return borrow(a, "from_numpy"); }, py::arg("ndarray"),
-      "A tensor that shares the array's memory. Dtypes float64, float32, int64, int32, uint8, bool; strides must not be negative "
+      "A tensor that shares the array's memory. Dtypes float64, float32, int64, int32, uint8, bool; strides must not "
+      "be negative "
       "(ValueError). A read-only array gives a tensor that refuses in-place writes.");
   m.def(
-      "_tensor_from", [](const py::object& data) { return tensor_from(data); }, py::arg("data"), "A new tensor with a copy of numbers, sequences or arrays.");
+      "_tensor_from", [](const py::object& data) { return tensor_from(data); }, py::arg("data"),
+      "A new tensor with a copy of numbers, sequences or arrays.");
   m.def("_to_numpy", to_numpy, py::arg("input"), "An array that shares the tensor's memory.");
   bind_dlpack(m);
 }

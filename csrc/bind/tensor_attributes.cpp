@@ -74,7 +74,8 @@ void set_grad(const Tensor& x, PyObject* value) {
   const Tensor g = unwrap(value);
   PE_CHECK(!g.same(x), Runtime, "grad: can't assign a Variable as its own grad");
   PE_CHECK(g.shape() == x.shape(), Shape, "grad: assigned grad has shape ", g.shape(), ", its tensor ", x.shape());
-  PE_CHECK(g.dtype() == x.dtype(), Type, "grad: assigned grad has dtype ", dtype_name(g.dtype()), ", its tensor ", dtype_name(x.dtype()));
+  PE_CHECK(g.dtype() == x.dtype(), Type, "grad: assigned grad has dtype ", dtype_name(g.dtype()), ", its tensor ",
+           dtype_name(x.dtype()));
   autograd_meta(x).grad = g;
 }
 
@@ -82,7 +83,8 @@ void set_grad(const Tensor& x, PyObject* value) {
 void set_data(const Tensor& x, PyObject* value) {
   PE_CHECK(is_tensor(value), Type, "data: expected a Tensor, got ", Py_TYPE(value)->tp_name);
   const Tensor y = ops::detach(unwrap(value));
-  PE_CHECK(!requires_grad(x) || is_floating(y.dtype()), Type, "data: a tensor that requires grad needs floating point data, got ", dtype_name(y.dtype()));
+  PE_CHECK(!requires_grad(x) || is_floating(y.dtype()), Type,
+           "data: a tensor that requires grad needs floating point data, got ", dtype_name(y.dtype()));
   x->storage = y->storage;
   x->offset = y->offset;
   x->shape = y->shape;
@@ -107,9 +109,11 @@ PyGetSetDef attributes[] = {
     {"_version", getter<version>, nullptr, "How often the memory was written to in place.", nullptr},
     {"data", getter<get_data>, setter<set_data>, "The same memory without a link to the graph.", nullptr},
     {"grad", getter<get_grad>, setter<set_grad>, "The gradient that backward() added up, or None.", nullptr},
-    {"requires_grad", getter<get_requires_grad>, setter<set_requires_grad_to>, "Whether gradients flow to this tensor.", nullptr},
+    {"requires_grad", getter<get_requires_grad>, setter<set_requires_grad_to>, "Whether gradients flow to this tensor.",
+     nullptr},
     {"is_leaf", getter<get_is_leaf>, nullptr, "Whether no recorded operation made this tensor.", nullptr},
-    {"retains_grad", getter<retains_grad>, nullptr, "Whether retain_grad() was called on a tensor that is not a leaf.", nullptr},
+    {"retains_grad", getter<retains_grad>, nullptr, "Whether retain_grad() was called on a tensor that is not a leaf.",
+     nullptr},
     {"grad_fn", getter<grad_fn>, nullptr, "The recorded operation that made this tensor, or None.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };

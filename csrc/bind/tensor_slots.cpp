@@ -150,7 +150,8 @@ PyObject* to_int(PyObject* self) {
 
 PyObject* to_index(PyObject* self) {
   try {
-    PE_CHECK(!is_floating(unwrap(self).dtype()), Type, "only integer tensors of a single element can be converted to an index");
+    PE_CHECK(!is_floating(unwrap(self).dtype()), Type,
+             "only integer tensors of a single element can be converted to an index");
     return to_int(self);
   } catch (...) {
     return raise_python_error();

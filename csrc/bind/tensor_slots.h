@@ -17,7 +17,7 @@ void append_tensor_slots(std::vector<PyType_Slot>& slots);
 // Sets the Python exception for the C++ exception being handled; returns null.
 PyObject* raise_python_error();
 
-PyGetSetDef* tensor_attributes();                // tensor_attributes.cpp
+PyGetSetDef* tensor_attributes();              // tensor_attributes.cpp
 PyObject* node_object(const Ref<Node>& node);  // autograd.cpp; a new reference
 
 // numpy.cpp

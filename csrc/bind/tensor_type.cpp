@@ -1,11 +1,12 @@
-// One TensorImpl has one Python object for life. While Python holds it, the object owns a count of the impl. When Python's
-// last reference goes but C++ still holds the impl (in a graph, as a .grad), the object is handed over: the impl then
-// owns it, with its attributes, weak references and subclass, and wrap() gives the same object back.
+// One TensorImpl has one Python object for life. While Python holds it, the object owns a count of the impl. When
+// Python's last reference goes but C++ still holds the impl (in a graph, as a .grad), the object is handed over: the
+// impl then owns it, with its attributes, weak references and subclass, and wrap() gives the same object back.
 #include "bind/tensor_type.h"
 
 #include <structmember.h>
 
 #include "bind/casters.h"
+#include "bind/gil.h"
 #include "bind/tensor_slots.h"
 #include "ops/ops.h"
 
@@ -77,12 +78,11 @@ int clear(PyObject* self) {
 
 void release_python(TensorImpl* impl) {
   if (!Py_IsInitialized()) return;
-  const PyGILState_STATE gil = PyGILState_Ensure();
+  const WithGil gil;
   if (impl->owns_python() && impl->use_count() == 1) {
     impl->return_python();
     Py_DECREF(static_cast<PyObject*>(impl->python));
   }
-  PyGILState_Release(gil);
 }
 
 PyObject* attach(PyTypeObject* type, const Tensor& x) {
@@ -102,7 +102,8 @@ PyObject* construct(PyTypeObject* type, PyObject* args, PyObject*) {
     if (given.size() == 1 && is_tensor(given[0].ptr())) {
       x = alias(unwrap(given[0].ptr()));
     } else if (given.size() == 1 && !PyLong_Check(given[0].ptr())) {
-      const py::object made = py::module_::import("pyengine").attr("tensor")(given[0], py::arg("dtype") = py::cast(default_dtype()));
+      const py::object made =
+          py::module_::import("pyengine").attr("tensor")(given[0], py::arg("dtype") = py::cast(default_dtype()));
       x = alias(unwrap(made.ptr()));
     } else {
       x = empty(given.empty() ? Dims{0} : dims_of(given, "Tensor"), default_dtype());
@@ -141,9 +142,8 @@ PyObject* wrap_as(PyTypeObject* type, const Tensor& x) { return attach(type, x);
 
 Held::~Held() {
   if (!object_ || !Py_IsInitialized()) return;
-  const PyGILState_STATE gil = PyGILState_Ensure();
+  const WithGil gil;
   Py_DECREF(object_);
-  PyGILState_Release(gil);
 }
 
 void make_tensor_type(py::module_& m) {
@@ -155,11 +155,13 @@ void make_tensor_type(py::module_& m) {
       {Py_tp_clear, reinterpret_cast<void*>(clear)},
       {Py_tp_members, members},
       {Py_tp_getset, tensor_attributes()},
-      {Py_tp_doc, const_cast<char*>("A multi-dimensional array of one dtype, with its part in the graph of derivatives.")},
+      {Py_tp_doc,
+       const_cast<char*>("A multi-dimensional array of one dtype, with its part in the graph of derivatives.")},
   };
   append_tensor_slots(slots);
   slots.push_back({0, nullptr});
-  PyType_Spec spec = {"pyengine._C.Tensor", sizeof(PyTensor), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots.data()};
+  PyType_Spec spec = {"pyengine._C.Tensor", sizeof(PyTensor), 0,
+                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots.data()};
   TensorType = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
   if (!TensorType) throw py::error_already_set();
   TensorImpl::python_releaser = release_python;

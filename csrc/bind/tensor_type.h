@@ -11,8 +11,8 @@ extern PyTypeObject* TensorType;
 void make_tensor_type(pybind11::module_& m);
 
 bool is_tensor(PyObject* object);
-const Tensor unwrap(PyObject* object);           // a Tensor instance's handle
-PyObject* wrap(const Tensor& x);                  // a new reference; None for an undefined tensor
+const Tensor unwrap(PyObject* object);                   // a Tensor instance's handle
+PyObject* wrap(const Tensor& x);                         // a new reference; None for an undefined tensor
 PyObject* wrap_as(PyTypeObject* type, const Tensor& x);  // a fresh object of a subclass; x must have none yet
 
 // The Python objects that a tensor owns through its part in the graph (autograd.cpp), for the garbage collector.

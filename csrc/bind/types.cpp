@@ -70,7 +70,8 @@ void bind_types(py::module_& m) {
   dtype.attr("__module__") = "pyengine";
   dtype.def_property_readonly("is_floating_point", [](const DTypeObject& d) { return is_floating(d.dtype); });
   dtype.def_property_readonly("is_complex", [](const DTypeObject&) { return false; });
-  dtype.def_property_readonly("is_signed", [](const DTypeObject& d) { return d.dtype != DType::Bool && d.dtype != DType::UInt8; });
+  dtype.def_property_readonly("is_signed",
+                              [](const DTypeObject& d) { return d.dtype != DType::Bool && d.dtype != DType::UInt8; });
   dtype.def_property_readonly("itemsize", [](const DTypeObject& d) { return item_size(d.dtype); });
   for (int i = 0; i < kNumDTypes; ++i) {
     const py::object object = py::cast(DTypeObject{DType(i)});
@@ -81,36 +82,41 @@ void bind_types(py::module_& m) {
 
   py::class_<Device>(m, "device", "Where a tensor's memory is: device('cpu').")
       .def(py::init([](const std::string& name) { return parse_device(name); }), py::arg("type"))
-      .def(py::init([](const std::string& name, int index) { return parse_device(name + ":" + std::to_string(index)); }), py::arg("type"), py::arg("index"))
+      .def(
+          py::init([](const std::string& name, int index) { return parse_device(name + ":" + std::to_string(index)); }),
+          py::arg("type"), py::arg("index"))
       .def(py::init([](const Device& device) { return device; }), py::arg("device"))
       .def_property_readonly("type", [](const Device& d) { return d.type == Device::CPU ? "cpu" : "cuda"; })
-      .def_property_readonly("index", [](const Device& d) { return d.type == Device::CPU ? py::object(py::none()) : py::cast(d.index); })
-      .def("__eq__", [](const Device& a, const py::object& b) { return py::isinstance<Device>(b) && a == b.cast<Device>(); })
+      .def_property_readonly(
+          "index", [](const Device& d) { return d.type == Device::CPU ? py::object(py::none()) : py::cast(d.index); })
+      .def("__eq__",
+           [](const Device& a, const py::object& b) { return py::isinstance<Device>(b) && a == b.cast<Device>(); })
       .def("__hash__", [](const Device& d) { return py::hash(py::str(device_name(d))); })
       .def("__str__", [](const Device& d) { return device_name(d); })
       .def("__repr__", [](const Device& d) { return "device(type='" + device_name(d) + "')"; })
-      .def("__reduce__", [m](const Device& d) { return py::make_tuple(m.attr("device"), py::make_tuple(device_name(d))); });
+      .def("__reduce__",
+           [m](const Device& d) { return py::make_tuple(m.attr("device"), py::make_tuple(device_name(d))); });
 
   // A tuple with numel(): made here so that x.shape costs no call into Python.
   static PyMethodDef methods[] = {{"numel",
                                    [](PyObject* self, PyObject*) -> PyObject* {
                                      int64_t n = 1;
-                                     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self); ++i) n *= PyLong_AsLongLong(PyTuple_GET_ITEM(self, i));
+                                     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self); ++i)
+                                       n *= PyLong_AsLongLong(PyTuple_GET_ITEM(self, i));
                                      return PyLong_FromLongLong(n);
                                    },
                                    METH_NOARGS, "The number of elements."},
                                   {nullptr, nullptr, 0, nullptr}};
-  static PyType_Slot slots[] = {
-      {Py_tp_base, &PyTuple_Type},
-      {Py_tp_methods, methods},
-      {Py_tp_doc, const_cast<char*>("A tensor's shape: a tuple of ints.")},
-      {Py_tp_repr, reinterpret_cast<void*>(+[](PyObject* self) -> PyObject* {
-         PyObject* list = PySequence_List(self);
-         PyObject* text = list ? PyUnicode_FromFormat("pyengine.Size(%R)", list) : nullptr;
-         Py_XDECREF(list);
-         return text;
-       })},
-      {0, nullptr}};
+  static PyType_Slot slots[] = {{Py_tp_base, &PyTuple_Type},
+                                {Py_tp_methods, methods},
+                                {Py_tp_doc, const_cast<char*>("A tensor's shape: a tuple of ints.")},
+                                {Py_tp_repr, reinterpret_cast<void*>(+[](PyObject* self) -> PyObject* {
+                                   PyObject* list = PySequence_List(self);
+                                   PyObject* text = list ? PyUnicode_FromFormat("pyengine.Size(%R)", list) : nullptr;
+                                   Py_XDECREF(list);
+                                   return text;
+                                 })},
+                                {0, nullptr}};
   PyType_Spec spec = {"pyengine.Size", 0, 0, Py_TPFLAGS_DEFAULT, slots};
   size_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
   if (!size_type) throw py::error_already_set();

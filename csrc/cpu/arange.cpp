@@ -25,18 +25,12 @@ void arange(DType t, int64_t n, double start, double step, void* y) {
   const uint64_t first = static_cast<uint64_t>(static_cast<int64_t>(start)),
                  add = static_cast<uint64_t>(static_cast<int64_t>(step));
   switch (t) {
-    case DType::Float32:
-      return arange_typed(n, start, step, static_cast<float*>(y));
-    case DType::Float64:
-      return arange_typed(n, start, step, static_cast<double*>(y));
-    case DType::Int64:
-      return arange_typed(n, first, add, static_cast<int64_t*>(y));
-    case DType::Int32:
-      return arange_typed(n, first, add, static_cast<int32_t*>(y));
-    case DType::UInt8:
-      return arange_typed(n, first, add, static_cast<uint8_t*>(y));
-    case DType::Bool:
-      return arange_typed(n, first, add, static_cast<bool*>(y));
+    case DType::Float32: return arange_typed(n, start, step, static_cast<float*>(y));
+    case DType::Float64: return arange_typed(n, start, step, static_cast<double*>(y));
+    case DType::Int64: return arange_typed(n, first, add, static_cast<int64_t*>(y));
+    case DType::Int32: return arange_typed(n, first, add, static_cast<int32_t*>(y));
+    case DType::UInt8: return arange_typed(n, first, add, static_cast<uint8_t*>(y));
+    case DType::Bool: return arange_typed(n, first, add, static_cast<bool*>(y));
   }
 }
 

@@ -94,17 +94,12 @@ void arg_reduce_of(bool largest, const ReduceShape& s, const void* x, int64_t* y
 
 void arg_reduce(bool largest, DType t, const ReduceShape& s, const void* x, int64_t* y) {
   switch (t) {
-    case DType::Float32:
-      return arg_reduce_of<float>(largest, s, x, y);
-    case DType::Float64:
-      return arg_reduce_of<double>(largest, s, x, y);
-    case DType::Int64:
-      return arg_reduce_of<int64_t>(largest, s, x, y);
-    case DType::Int32:
-      return arg_reduce_of<int32_t>(largest, s, x, y);
+    case DType::Float32: return arg_reduce_of<float>(largest, s, x, y);
+    case DType::Float64: return arg_reduce_of<double>(largest, s, x, y);
+    case DType::Int64: return arg_reduce_of<int64_t>(largest, s, x, y);
+    case DType::Int32: return arg_reduce_of<int32_t>(largest, s, x, y);
     case DType::UInt8:
-    case DType::Bool:
-      return arg_reduce_of<uint8_t>(largest, s, x, y);
+    case DType::Bool: return arg_reduce_of<uint8_t>(largest, s, x, y);
   }
 }
 

@@ -46,7 +46,10 @@ struct Average {
 
 Average<FixedWindows> fixed(const Pool2dShape& s) {
   const int64_t common = s.divisor > 0 ? s.divisor : s.kernel_h * s.kernel_w;
-  return {{height_axis(s), s.P, s.count_include_pad}, {width_axis(s), s.Q, s.count_include_pad}, s.divisor, common,
+  return {{height_axis(s), s.P, s.count_include_pad},
+          {width_axis(s), s.Q, s.count_include_pad},
+          s.divisor,
+          common,
           1.0 / static_cast<double>(common)};
 }
 Average<AdaptiveWindows> adaptive(const Pool2dShape& s) {

@@ -387,8 +387,8 @@ void apply(const BatchNormShape& s, const T* x, const T* mean, const T* invstd, 
 
 // dx = invstd·weight · (dy − mean(dy) − x̂·mean(dy·x̂)) in training, else invstd·weight · dy.
 template <class T, bool kRelu>
-void input_gradient(const Layout& m, bool training, const T* dy, const T* relu_y, const T* x, const T* center, const T* scale,
-                    const T* slope, const T* offset, T* dx) {
+void input_gradient(const Layout& m, bool training, const T* dy, const T* relu_y, const T* x, const T* center,
+                    const T* scale, const T* slope, const T* offset, T* dx) {
   const auto gradient = [=](auto lanes, int64_t o) __attribute__((always_inline)) {
     const Vec<T> d = lanes.load(dy + o);
     if constexpr (kRelu)
@@ -418,8 +418,8 @@ Sums gradient_sums(const Layout& m, const T* dy, const T* relu_y, const T* x, co
 }
 
 template <class T>
-void backward(const BatchNormShape& s, bool training, const T* dy, const T* relu_y, const T* x, const T* mean, const T* invstd,
-              const T* weight, T* dx, T* dweight, T* dbias, T* dresidual) {
+void backward(const BatchNormShape& s, bool training, const T* dy, const T* relu_y, const T* x, const T* mean,
+              const T* invstd, const T* weight, T* dx, T* dweight, T* dbias, T* dresidual) {
   const Layout m = layout_of<T>(s);
   const int64_t width = m.channels * m.fold;
   T *center = coefficients<T>(m, 4), *scale = center + width, *slope = scale + width, *offset = slope + width;

@@ -74,8 +74,7 @@ template <class T>
 Row float_row_of(BinaryOp op) {
   switch (op) {
 #define BINARY(name, ...) \
-  case BinaryOp::name:    \
-    return float_row_or_null<T, name##_op>();
+  case BinaryOp::name: return float_row_or_null<T, name##_op>();
 #include "kernels/binary.def"
 #undef BINARY
   }
@@ -86,8 +85,7 @@ template <class T>
 Row integer_row_of(BinaryOp op) {
   switch (op) {
 #define BINARY(name, ...) \
-  case BinaryOp::name:    \
-    return integer_row_or_null<T, name##_op>();
+  case BinaryOp::name: return integer_row_or_null<T, name##_op>();
 #include "kernels/binary.def"
 #undef BINARY
   }
@@ -96,18 +94,12 @@ Row integer_row_of(BinaryOp op) {
 
 Row row_of(BinaryOp op, DType t) {
   switch (t) {
-    case DType::Float32:
-      return float_row_of<float>(op);
-    case DType::Float64:
-      return float_row_of<double>(op);
-    case DType::Int64:
-      return integer_row_of<int64_t>(op);
-    case DType::Int32:
-      return integer_row_of<int32_t>(op);
-    case DType::UInt8:
-      return integer_row_of<uint8_t>(op);
-    case DType::Bool:
-      return integer_row_of<bool>(op);
+    case DType::Float32: return float_row_of<float>(op);
+    case DType::Float64: return float_row_of<double>(op);
+    case DType::Int64: return integer_row_of<int64_t>(op);
+    case DType::Int32: return integer_row_of<int32_t>(op);
+    case DType::UInt8: return integer_row_of<uint8_t>(op);
+    case DType::Bool: return integer_row_of<bool>(op);
   }
   return nullptr;
 }
@@ -119,10 +111,8 @@ double cost(BinaryOp op) {
     case BinaryOp::remainder:
     case BinaryOp::fmod:
     case BinaryOp::floor_divide:
-    case BinaryOp::atan2:
-      return 5;
-    default:
-      return 0.2;
+    case BinaryOp::atan2: return 5;
+    default: return 0.2;
   }
 }
 

@@ -79,20 +79,15 @@ void where_row(int64_t n, char* const* p, const int64_t* step, const double*) {
   }
 }
 
-#define PE_BY_DTYPE(f, t, op) \
-  switch (t) {                \
-    case DType::Float32:      \
-      return f<float>(op);    \
-    case DType::Float64:      \
-      return f<double>(op);   \
-    case DType::Int64:        \
-      return f<int64_t>(op);  \
-    case DType::Int32:        \
-      return f<int32_t>(op);  \
-    case DType::UInt8:        \
-    case DType::Bool:         \
-      return f<uint8_t>(op);  \
-  }                           \
+#define PE_BY_DTYPE(f, t, op)                  \
+  switch (t) {                                 \
+    case DType::Float32: return f<float>(op);  \
+    case DType::Float64: return f<double>(op); \
+    case DType::Int64: return f<int64_t>(op);  \
+    case DType::Int32: return f<int32_t>(op);  \
+    case DType::UInt8:                         \
+    case DType::Bool: return f<uint8_t>(op);   \
+  }                                            \
   return nullptr;
 Row compare_row_of(CompareOp op, DType t){PE_BY_DTYPE(compare_row_of, t, op)} Row test_row_of(UnaryTest op, DType t) {
   PE_BY_DTYPE(test_row_of, t, op)

@@ -122,18 +122,27 @@ PE_INLINE T* pack_weight(int64_t M, int64_t L, int64_t R, const Weight& weight) 
 template <class T>
 void forward(const Conv2dShape& s, const T* x, const T* w, const T* bias, T* y) {
   const int64_t L = s.C * s.S;
-  const T* packed = pack_weight<T>(s.K, L, s.R, [&](int64_t k, int64_t l, int64_t r) {
-    return w[((k * s.C + l / s.S) * s.R + r) * s.S + l % s.S];
-  });
+  const T* packed = pack_weight<T>(
+      s.K, L, s.R, [&](int64_t k, int64_t l, int64_t r) { return w[((k * s.C + l / s.S) * s.R + r) * s.S + l % s.S]; });
   const Bands bands = forward_bands<T>(s);
   parallel_for(s.N * bands.count, nanoseconds(s), [&](int64_t unit) {
     const int64_t n = unit / bands.count, p0 = bands.begin(unit % bands.count), rows = bands.rows(unit % bands.count);
     const int64_t stride = shifted_stride<T>(s, rows);
     T* const B = scratch<T>(kRowsSlot, L * stride + kWidth<T>);
     shift_rows(s, p0, rows, x + n * s.C * s.H * s.W, stride, B);
-    correlate<T>({.M = s.K, .L = L, .R = s.R, .pitch = s.Q, .rows = rows,
-                  .data_begin = s.pad_h - p0, .data_end = s.pad_h + s.H - p0, .in = B, .in_stride = stride,
-                  .weight = packed, .bias = bias, .out = y + n * s.K * s.P * s.Q + p0 * s.Q, .out_stride = s.P * s.Q});
+    correlate<T>({.M = s.K,
+                  .L = L,
+                  .R = s.R,
+                  .pitch = s.Q,
+                  .rows = rows,
+                  .data_begin = s.pad_h - p0,
+                  .data_end = s.pad_h + s.H - p0,
+                  .in = B,
+                  .in_stride = stride,
+                  .weight = packed,
+                  .bias = bias,
+                  .out = y + n * s.K * s.P * s.Q + p0 * s.Q,
+                  .out_stride = s.P * s.Q});
   });
 }
 
@@ -204,9 +213,19 @@ void backward_input(const Conv2dShape& s, const T* dy, const T* w, T* dx) {
     const int64_t stride = round_to_vector<T>(rows * s.Q);
     const int64_t behind = round_to_vector<T>(s.W + s.pad_w) + 2 * kWidth<T>;
     T* const dB = scratch<T>(kRowsSlot, margin + M * stride + behind) + margin;
-    correlate<T>({.M = M, .L = s.K, .R = s.R, .pitch = s.Q, .rows = rows,
-                  .data_begin = begin, .data_end = end, .in = in, .in_stride = in_stride,
-                  .weight = packed, .bias = nullptr, .out = dB, .out_stride = stride});
+    correlate<T>({.M = M,
+                  .L = s.K,
+                  .R = s.R,
+                  .pitch = s.Q,
+                  .rows = rows,
+                  .data_begin = begin,
+                  .data_end = end,
+                  .in = in,
+                  .in_stride = in_stride,
+                  .weight = packed,
+                  .bias = nullptr,
+                  .out = dB,
+                  .out_stride = stride});
     fold_rows(s, rows, dB, stride, masks, dx + (n * s.C * s.H + h0) * s.W);
   });
 }

@@ -70,8 +70,7 @@ __attribute__((noinline)) void weight_tile(const WeightSlice<T>& a, int64_t k, i
     const int64_t length = a.bands.rows(band) * s.Q;
     const T* dy[rows];
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; ++i)
-      dy[i] = a.dy + ((n * s.K + least(k + i, s.K - 1)) * s.P + a.bands.begin(band)) * s.Q;
+    for (int i = 0; i < rows; ++i) dy[i] = a.dy + ((n * s.K + least(k + i, s.K - 1)) * s.P + a.bands.begin(band)) * s.Q;
     int64_t j = 0;
     for (; j + V::width <= length; j += V::width) accumulate<false, T, rows, taps>(dy, x, j, V::width, sum);
     if (j < length) accumulate<true, T, rows, taps>(dy, x, j, length - j, sum);

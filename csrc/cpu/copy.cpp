@@ -42,35 +42,24 @@ void convert_row(int64_t n, char* const* p, const int64_t* step, const double*) 
 template <class From>
 Row convert_row_of(DType to) {
   switch (to) {
-    case DType::Float32:
-      return convert_row<From, float>;
-    case DType::Float64:
-      return convert_row<From, double>;
-    case DType::Int64:
-      return convert_row<From, int64_t>;
-    case DType::Int32:
-      return convert_row<From, int32_t>;
-    case DType::UInt8:
-      return convert_row<From, uint8_t>;
-    case DType::Bool:
-      return convert_row<From, bool>;
+    case DType::Float32: return convert_row<From, float>;
+    case DType::Float64: return convert_row<From, double>;
+    case DType::Int64: return convert_row<From, int64_t>;
+    case DType::Int32: return convert_row<From, int32_t>;
+    case DType::UInt8: return convert_row<From, uint8_t>;
+    case DType::Bool: return convert_row<From, bool>;
   }
   return nullptr;
 }
 
 Row convert_row_of(DType from, DType to) {
   switch (from) {
-    case DType::Float32:
-      return convert_row_of<float>(to);
-    case DType::Float64:
-      return convert_row_of<double>(to);
-    case DType::Int64:
-      return convert_row_of<int64_t>(to);
-    case DType::Int32:
-      return convert_row_of<int32_t>(to);
+    case DType::Float32: return convert_row_of<float>(to);
+    case DType::Float64: return convert_row_of<double>(to);
+    case DType::Int64: return convert_row_of<int64_t>(to);
+    case DType::Int32: return convert_row_of<int32_t>(to);
     case DType::UInt8:
-    case DType::Bool:
-      return convert_row_of<uint8_t>(to);
+    case DType::Bool: return convert_row_of<uint8_t>(to);
   }
   return nullptr;
 }

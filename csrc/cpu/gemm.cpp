@@ -11,7 +11,8 @@ namespace {
 
 constexpr double kPieceWork = 250e3;  // multiply-adds of a piece that is worth another thread: some 5 microseconds
 constexpr int64_t kMostPieces = 48;
-constexpr int64_t kDeep = 4096;  // from this k on a product with few blocks, or with a transposed A, is also cut along k
+constexpr int64_t kDeep =
+    4096;  // from this k on a product with few blocks, or with a transposed A, is also cut along k
 
 PE_INLINE int64_t wanted_pieces(double work) {
   return static_cast<int64_t>(1 + clamped(work / kPieceWork, 0, kMostPieces - 1));
@@ -101,14 +102,10 @@ void gemm_dot(const GemmShape& s, const T* a, const T* b, const T* bias, T* c) {
     const DotResult<T> out = {c + batch * s.batch_c, few_m ? s.ldc : 1, few_m ? 1 : s.ldc, bias,
                               few_m ? 0 : 1,         few_m ? 1 : 0,     s.accumulate};
     switch (u_rows) {
-      case 1:
-        return dot_rows<T, 1>(s.k, u, ldu, v, ldv, range, out);
-      case 2:
-        return dot_rows<T, 2>(s.k, u, ldu, v, ldv, range, out);
-      case 3:
-        return dot_rows<T, 3>(s.k, u, ldu, v, ldv, range, out);
-      default:
-        return dot_rows<T, 4>(s.k, u, ldu, v, ldv, range, out);
+      case 1: return dot_rows<T, 1>(s.k, u, ldu, v, ldv, range, out);
+      case 2: return dot_rows<T, 2>(s.k, u, ldu, v, ldv, range, out);
+      case 3: return dot_rows<T, 3>(s.k, u, ldu, v, ldv, range, out);
+      default: return dot_rows<T, 4>(s.k, u, ldu, v, ldv, range, out);
     }
   });
 }

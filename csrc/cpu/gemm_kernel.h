@@ -378,8 +378,8 @@ __attribute__((noinline)) void multiply(const A& a, const B& b, Range m, Range k
   }
 }
 
-// How a product is cut whose k is much larger than m and n, a weight gradient for instance: `count` times m_blocks x parts
-// blocks of the result, each small enough to stay in the cache, and slices of k where these are few.
+// How a product is cut whose k is much larger than m and n, a weight gradient for instance: `count` times m_blocks x
+// parts blocks of the result, each small enough to stay in the cache, and slices of k where these are few.
 template <class T>
 struct DeepCut {
   static constexpr int64_t kWantedPieces = 16;

@@ -189,8 +189,8 @@ void adaptive_forward(const Pool2dShape& s, const T* x, T* y, int32_t* argmax) {
       const int64_t to = ((plane * s.P + p) * s.Q + q) * pixel;
       for (int64_t c = 0; c < pixel; c += Vec<T>::width) {
         const int64_t lanes = least(Vec<T>::width, pixel - c);
-        const Largest<T> best = largest_in_window<0>(from + c, s.W * pixel, pixel, {0, h.length()}, {0, w.length()},
-                                                        w.length(), lanes, 1);
+        const Largest<T> best =
+            largest_in_window<0>(from + c, s.W * pixel, pixel, {0, h.length()}, {0, w.length()}, w.length(), lanes, 1);
         store_lanes(best.value, y + to + c, lanes);
         if (argmax == nullptr) continue;
         for (int64_t i = 0; i < lanes; ++i) {

@@ -162,16 +162,11 @@ void random_normal(DType t, int64_t n, double mean, double std, uint64_t seed, u
 void random_integer(DType t, int64_t n, int64_t low, int64_t high, uint64_t seed, uint64_t offset, void* y) {
   switch (t) {
     case DType::Bool:
-    case DType::UInt8:
-      return integer(n, low, high, seed, offset, static_cast<uint8_t*>(y));
-    case DType::Int32:
-      return integer(n, low, high, seed, offset, static_cast<int32_t*>(y));
-    case DType::Int64:
-      return integer(n, low, high, seed, offset, static_cast<int64_t*>(y));
-    case DType::Float32:
-      return integer(n, low, high, seed, offset, static_cast<float*>(y));
-    case DType::Float64:
-      return integer(n, low, high, seed, offset, static_cast<double*>(y));
+    case DType::UInt8: return integer(n, low, high, seed, offset, static_cast<uint8_t*>(y));
+    case DType::Int32: return integer(n, low, high, seed, offset, static_cast<int32_t*>(y));
+    case DType::Int64: return integer(n, low, high, seed, offset, static_cast<int64_t*>(y));
+    case DType::Float32: return integer(n, low, high, seed, offset, static_cast<float*>(y));
+    case DType::Float64: return integer(n, low, high, seed, offset, static_cast<double*>(y));
   }
 }
 

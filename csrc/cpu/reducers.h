@@ -270,20 +270,13 @@ struct IntegerReducer {
 template <class T>
 const Reducer* float_reducer(ReduceOp op) {
   switch (op) {
-    case ReduceOp::sum:
-      return &FloatReducer<T, Sum>::reducer;
-    case ReduceOp::sumsq:
-      return &FloatReducer<T, SumOfSquares>::reducer;
-    case ReduceOp::prod:
-      return &FloatReducer<T, Product>::reducer;
-    case ReduceOp::max:
-      return &FloatReducer<T, Extreme<true>>::reducer;
-    case ReduceOp::min:
-      return &FloatReducer<T, Extreme<false>>::reducer;
-    case ReduceOp::any:
-      return &IntegerReducer<T, ReduceOp::any>::reducer;
-    case ReduceOp::all:
-      return &IntegerReducer<T, ReduceOp::all>::reducer;
+    case ReduceOp::sum: return &FloatReducer<T, Sum>::reducer;
+    case ReduceOp::sumsq: return &FloatReducer<T, SumOfSquares>::reducer;
+    case ReduceOp::prod: return &FloatReducer<T, Product>::reducer;
+    case ReduceOp::max: return &FloatReducer<T, Extreme<true>>::reducer;
+    case ReduceOp::min: return &FloatReducer<T, Extreme<false>>::reducer;
+    case ReduceOp::any: return &IntegerReducer<T, ReduceOp::any>::reducer;
+    case ReduceOp::all: return &IntegerReducer<T, ReduceOp::all>::reducer;
   }
   return nullptr;
 }
@@ -291,18 +284,12 @@ const Reducer* float_reducer(ReduceOp op) {
 template <class T>
 const Reducer* integer_reducer(ReduceOp op) {
   switch (op) {
-    case ReduceOp::sum:
-      return &IntegerReducer<T, ReduceOp::sum>::reducer;
-    case ReduceOp::prod:
-      return &IntegerReducer<T, ReduceOp::prod>::reducer;
-    case ReduceOp::max:
-      return &IntegerReducer<T, ReduceOp::max>::reducer;
-    case ReduceOp::min:
-      return &IntegerReducer<T, ReduceOp::min>::reducer;
-    case ReduceOp::any:
-      return &IntegerReducer<T, ReduceOp::any>::reducer;
-    case ReduceOp::all:
-      return &IntegerReducer<T, ReduceOp::all>::reducer;
+    case ReduceOp::sum: return &IntegerReducer<T, ReduceOp::sum>::reducer;
+    case ReduceOp::prod: return &IntegerReducer<T, ReduceOp::prod>::reducer;
+    case ReduceOp::max: return &IntegerReducer<T, ReduceOp::max>::reducer;
+    case ReduceOp::min: return &IntegerReducer<T, ReduceOp::min>::reducer;
+    case ReduceOp::any: return &IntegerReducer<T, ReduceOp::any>::reducer;
+    case ReduceOp::all: return &IntegerReducer<T, ReduceOp::all>::reducer;
     case ReduceOp::sumsq:  // floats only
       return nullptr;
   }
@@ -311,18 +298,12 @@ const Reducer* integer_reducer(ReduceOp op) {
 
 const Reducer* reducer_of(ReduceOp op, DType t) {
   switch (t) {
-    case DType::Float32:
-      return float_reducer<float>(op);
-    case DType::Float64:
-      return float_reducer<double>(op);
-    case DType::Int64:
-      return integer_reducer<int64_t>(op);
-    case DType::Int32:
-      return integer_reducer<int32_t>(op);
-    case DType::UInt8:
-      return integer_reducer<uint8_t>(op);
-    case DType::Bool:
-      return integer_reducer<bool>(op);
+    case DType::Float32: return float_reducer<float>(op);
+    case DType::Float64: return float_reducer<double>(op);
+    case DType::Int64: return integer_reducer<int64_t>(op);
+    case DType::Int32: return integer_reducer<int32_t>(op);
+    case DType::UInt8: return integer_reducer<uint8_t>(op);
+    case DType::Bool: return integer_reducer<bool>(op);
   }
   return nullptr;
 }

@@ -50,8 +50,7 @@ template <class T>
 Row forward_row_of(UnaryOp op) {
   switch (op) {
 #define UNARY(name, ...) \
-  case UnaryOp::name:    \
-    return forward_row<T, name##_op>;
+  case UnaryOp::name: return forward_row<T, name##_op>;
 #include "kernels/unary.def"
 #undef UNARY
   }
@@ -62,8 +61,7 @@ template <class T>
 Row backward_row_of(UnaryOp op) {
   switch (op) {
 #define UNARY(name, ...) \
-  case UnaryOp::name:    \
-    return backward_row<T, name##_op>;
+  case UnaryOp::name: return backward_row<T, name##_op>;
 #include "kernels/unary.def"
 #undef UNARY
   }
@@ -90,8 +88,7 @@ double cost(UnaryOp op, DType t) {
     case UnaryOp::leaky_relu:
     case UnaryOp::hardtanh:
     case UnaryOp::hardsigmoid:
-    case UnaryOp::hardswish:
-      return 0.15;
+    case UnaryOp::hardswish: return 0.15;
     case UnaryOp::tan:
     case UnaryOp::asin:
     case UnaryOp::acos:
@@ -100,10 +97,8 @@ double cost(UnaryOp op, DType t) {
     case UnaryOp::cosh:
     case UnaryOp::asinh:
     case UnaryOp::acosh:
-    case UnaryOp::atanh:
-      return 10;
-    default:
-      return t == DType::Float64 ? 10 : 0.5;
+    case UnaryOp::atanh: return 10;
+    default: return t == DType::Float64 ? 10 : 0.5;
   }
 }
 
@@ -137,45 +132,33 @@ Row integer_row_of(UnaryOp op) {
     integer_loop<T>(n, p, step, [](T x) { return static_cast<T>(formula); });                        \
   }
   switch (op) {
-    case UnaryOp::abs:
-      PE_ROW(x < T(0) ? (Integer<T>{T(0)} - Integer<T>{x}).v : x);
-    case UnaryOp::neg:
-      PE_ROW((Integer<T>{T(0)} - Integer<T>{x}).v);
-    case UnaryOp::sign:
-      PE_ROW((x > T(0)) - (x < T(0)));
-    case UnaryOp::square:
-      PE_ROW((Integer<T>{x} * Integer<T>{x}).v);
-    case UnaryOp::relu:
-      PE_ROW(x < T(0) ? T(0) : x);
+    case UnaryOp::abs: PE_ROW(x < T(0) ? (Integer<T>{T(0)} - Integer<T>{x}).v : x);
+    case UnaryOp::neg: PE_ROW((Integer<T>{T(0)} - Integer<T>{x}).v);
+    case UnaryOp::sign: PE_ROW((x > T(0)) - (x < T(0)));
+    case UnaryOp::square: PE_ROW((Integer<T>{x} * Integer<T>{x}).v);
+    case UnaryOp::relu: PE_ROW(x < T(0) ? T(0) : x);
     case UnaryOp::floor:
     case UnaryOp::ceil:
     case UnaryOp::round:
-    case UnaryOp::trunc:
-      PE_ROW(x);
+    case UnaryOp::trunc: PE_ROW(x);
     case UnaryOp::clamp:
       return [](int64_t n, char* const* p, const int64_t* step, const double* params) {
         const T low = bound<T>(params[0]), high = bound<T>(params[1]);
         integer_loop<T>(n, p, step, [low, high](T x) { return x < low ? low : x > high ? high : x; });
       };
-    default:
-      return nullptr;
+    default: return nullptr;
   }
 #undef PE_ROW
 }
 
 Row forward_row_of(UnaryOp op, DType t) {
   switch (t) {
-    case DType::Float32:
-      return forward_row_of<float>(op);
-    case DType::Float64:
-      return forward_row_of<double>(op);
-    case DType::Int64:
-      return integer_row_of<int64_t>(op);
-    case DType::Int32:
-      return integer_row_of<int32_t>(op);
+    case DType::Float32: return forward_row_of<float>(op);
+    case DType::Float64: return forward_row_of<double>(op);
+    case DType::Int64: return integer_row_of<int64_t>(op);
+    case DType::Int32: return integer_row_of<int32_t>(op);
     case DType::UInt8:
-    case DType::Bool:
-      return integer_row_of<uint8_t>(op);
+    case DType::Bool: return integer_row_of<uint8_t>(op);
   }
   return nullptr;
 }

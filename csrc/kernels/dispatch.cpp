@@ -13,7 +13,6 @@ namespace pe {
 #define KERNEL(name, params) void name params;
 #define KERNEL_ONCE(name, params)
 #define PE_DECLARE(isa) namespace isa {
-
 PE_DECLARE(scalar)
 #include "kernels/kernels.def"
 }
@@ -47,27 +46,31 @@ namespace {
 
 #define KERNEL_ONCE(name, params) once::name,
 #define KERNEL(name, params) scalar::name,
-const KernelTable kScalar = {"scalar",
+const KernelTable kScalar = {
+    "scalar",
 #include "kernels/kernels.def"
 };
 #undef KERNEL
 #ifdef PE_HAVE_AVX2
 #define KERNEL(name, params) avx2::name,
-const KernelTable kAvx2 = {"avx2",
+const KernelTable kAvx2 = {
+    "avx2",
 #include "kernels/kernels.def"
 };
 #undef KERNEL
 #endif
 #ifdef PE_HAVE_AVX512
 #define KERNEL(name, params) avx512::name,
-const KernelTable kAvx512 = {"avx512",
+const KernelTable kAvx512 = {
+    "avx512",
 #include "kernels/kernels.def"
 };
 #undef KERNEL
 #endif
 #ifdef PE_HAVE_NEON
 #define KERNEL(name, params) neon::name,
-const KernelTable kNeon = {"neon",
+const KernelTable kNeon = {
+    "neon",
 #include "kernels/kernels.def"
 };
 #undef KERNEL

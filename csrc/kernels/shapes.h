@@ -23,8 +23,9 @@ struct Loop {
   int64_t stride[kMaxOperands][kMaxDims];
 };
 
-// y[out] = reduce over red of x[out, red]. Both dimension lists are merged as in Loop (outermost first); an empty list has
-// ndim 1, size 1. The order of summation may depend on these sizes and strides only, never on the number of threads.
+// y[out] = reduce over red of x[out, red]. Both dimension lists are merged as in Loop (outermost first); an empty list
+// has ndim 1, size 1. The order of summation may depend on these sizes and strides only, never on the number of
+// threads.
 struct ReduceShape {
   int out_ndim, red_ndim;
   int64_t out_numel, red_numel;
@@ -32,8 +33,9 @@ struct ReduceShape {
   int64_t red_size[kMaxDims], x_red_stride[kMaxDims];
 };
 
-// C[b] (m×n) = op(A[b]) (m×k) · op(B[b]) (k×n) (+ C if accumulate) (+ bias per column). Row-major with leading dimensions:
-// A is m×k with row stride lda, or, when trans_a, stored as k×m with row stride lda. Likewise B. k may be 0.
+// C[b] (m×n) = op(A[b]) (m×k) · op(B[b]) (k×n) (+ C if accumulate) (+ bias per column). Row-major with leading
+// dimensions: A is m×k with row stride lda, or, when trans_a, stored as k×m with row stride lda. Likewise B. k may be
+// 0.
 struct GemmShape {
   int64_t m, n, k;
   int64_t lda, ldb, ldc;
@@ -52,7 +54,8 @@ struct Pool2dShape {
   int64_t divisor;         // average pooling: > 0 overrides the divisor
   bool count_include_pad;  // average pooling: padding counts in the divisor (never what ceil_mode adds beyond it)
   bool channels_last;      // memory of x and y: N H W C, else N C H W
-  int argmax_bytes;        // 1: argmax is uint8, the position r * kernel_w + s in the window; 4: int32, h * W + w in the plane
+  int argmax_bytes;  // 1: argmax is uint8, the position r * kernel_w + s in the window; 4: int32, h * W + w in the
+                     // plane
 };
 
 struct BatchNormShape {

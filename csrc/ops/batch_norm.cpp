@@ -1,5 +1,6 @@
-// Batch normalization: S. Ioffe, C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
-// Covariate Shift" (2015). The batch is normalized with its biased variance; the running estimate keeps the unbiased one.
+// Batch normalization: S. Ioffe, C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
+// Internal Covariate Shift" (2015). The batch is normalized with its biased variance; the running estimate keeps the
+// unbiased one.
 #include "ops/batch_norm.h"
 
 #include "autograd/node.h"
@@ -27,8 +28,8 @@ Layout layout_of(const Tensor& x) {
 
 void check_channels(const Tensor& t, const Tensor& x, const char* name) {
   if (!t.defined()) return;
-  PE_CHECK(t.dim() == 1 && t.shape()[0] == x.shape()[1], Shape, "batch_norm: expected ", name, " of shape (", x.shape()[1], ",), got ", t.shape(),
-           " (input ", x.shape(), ")");
+  PE_CHECK(t.dim() == 1 && t.shape()[0] == x.shape()[1], Shape, "batch_norm: expected ", name, " of shape (",
+           x.shape()[1], ",), got ", t.shape(), " (input ", x.shape(), ")");
 }
 
 Tensor channel_view(const Tensor& t, int ndim) {
@@ -49,8 +50,8 @@ struct Norm {
 const void* data_or_null(const Tensor& p) { return p.defined() ? p.data() : nullptr; }
 
 void apply(const Norm& n, const Tensor& weight, const Tensor& bias, const Tensor& residual, bool relu, void* y) {
-  kernels().batch_norm_apply(n.layout.shape, n.x.dtype(), n.x.data(), n.mean.data(), n.invstd.data(), data_or_null(weight),
-                             data_or_null(bias), data_or_null(residual), relu, y);
+  kernels().batch_norm_apply(n.layout.shape, n.x.dtype(), n.x.data(), n.mean.data(), n.invstd.data(),
+                             data_or_null(weight), data_or_null(bias), data_or_null(residual), relu, y);
 }
 
 // The same gradient out of differentiable ops.
@@ -84,34 +85,39 @@ Grads differentiable_gradient(const Backward& b, const Tensor& x, const Norm& n,
 void record_norm(const Tensor& y, const Norm& norm) {
   Norm kept = norm;
   kept.x = kept.weight = kept.bias = Tensor();
-  record("batch_norm", y, {norm.x, norm.weight, norm.bias}, [n = std::move(kept), x = Saved(norm.x), weight = Saved(norm.weight)](const Backward& b) {
-    const Tensor& v = x.get(b.node);
-    const Tensor& w = weight.get(b.node);
-    if (b.create_graph()) return differentiable_gradient(b, v, n, w);
-    const Tensor dx = b.needed[0] ? empty_like(v) : Tensor();
-    const Tensor dw = empty(n.mean.shape(), v.dtype()), db = empty(n.mean.shape(), v.dtype());
-    auto run = [&](const void* dy, const void* relu_y, void* masked) {
-      kernels().batch_norm_backward(n.layout.shape, v.dtype(), n.training, dy, relu_y, v.data(), n.mean.data(), n.invstd.data(), data_or_null(w),
-                                    dx.defined() ? dx.data() : nullptr, dw.data(), db.data(), masked);
-    };
-    const Tensor& dy = b.dy[0];
-    if (const MaskedGradient* mask = deferred_mask(dy); mask && dy.strides() == v.strides()) {
-      // The masked gradient itself is wanted too when a residual's branch holds it.
-      if (dy->use_count() > 1 || !dy->storage->unique())
-        dy->storage->compute_by([&](void* masked) { run(mask->dy.data(), mask->y.data(), masked); });
-      else
-        run(mask->dy.data(), mask->y.data(), nullptr);
-    } else {
-      run(n.layout.apply(dy).data(), nullptr, nullptr);
-    }
-    return Grads{dx, dw, db};
-  });
+  record("batch_norm", y, {norm.x, norm.weight, norm.bias},
+         [n = std::move(kept), x = Saved(norm.x), weight = Saved(norm.weight)](const Backward& b) {
+           const Tensor& v = x.get(b.node);
+           const Tensor& w = weight.get(b.node);
+           if (b.create_graph()) return differentiable_gradient(b, v, n, w);
+           const Tensor dx = b.needed[0] ? empty_like(v) : Tensor();
+           const Tensor dw = empty(n.mean.shape(), v.dtype()), db = empty(n.mean.shape(), v.dtype());
+           auto run = [&](const void* dy, const void* relu_y, void* masked) {
+             kernels().batch_norm_backward(n.layout.shape, v.dtype(), n.training, dy, relu_y, v.data(), n.mean.data(),
+                                           n.invstd.data(), data_or_null(w), dx.defined() ? dx.data() : nullptr,
+                                           dw.data(), db.data(), masked);
+           };
+           const Tensor& dy = b.dy[0];
+           if (const MaskedGradient* mask = deferred_mask(dy); mask && dy.strides() == v.strides()) {
+             // The masked gradient itself is wanted too when a residual's branch holds it.
+             if (dy->use_count() > 1 || !dy->storage->unique())
+               dy->storage->compute_by([&](void* masked) { run(mask->dy.data(), mask->y.data(), masked); });
+             else
+               run(mask->dy.data(), mask->y.data(), nullptr);
+           } else {
+             run(n.layout.apply(dy).data(), nullptr, nullptr);
+           }
+           return Grads{dx, dw, db};
+         });
 }
 
 class DeferredNorm final : public Deferred {
  public:
   DeferredNorm(Norm norm, Tensor residual)
-      : norm(std::move(norm)), residual(std::move(residual)), weight_(copy_of(this->norm.weight)), bias_(copy_of(this->norm.bias)) {}
+      : norm(std::move(norm)),
+        residual(std::move(residual)),
+        weight_(copy_of(this->norm.weight)),
+        bias_(copy_of(this->norm.bias)) {}
 
   void compute(void* y) override { compute_as(false, y); }
   std::vector<Storage*> sources() const override {
@@ -132,7 +138,8 @@ class DeferredNorm final : public Deferred {
 // The deferred normalization that x, all of it, waits for.
 DeferredNorm* deferred_norm(const Tensor& x) {
   auto* norm = dynamic_cast<DeferredNorm*>(x->storage->deferred());
-  if (!norm || x->offset != 0 || !(x.shape() == norm->norm.x.shape()) || !(x.strides() == norm->norm.x.strides())) return nullptr;
+  if (!norm || x->offset != 0 || !(x.shape() == norm->norm.x.shape()) || !(x.strides() == norm->norm.x.strides()))
+    return nullptr;
   return norm;
 }
 
@@ -159,29 +166,34 @@ Tensor add_to_deferred_norm(const Tensor& a, const Tensor& b) {
   if (!d) d = deferred_norm(b);
   if (!d || d->residual.defined() || residual->storage->shared_outside || a->storage == b->storage) return Tensor();
   const Tensor& x = d->norm.x;
-  if (residual.dtype() != x.dtype() || !(residual.shape() == x.shape()) || !(residual.strides() == x.strides())) return Tensor();
+  if (residual.dtype() != x.dtype() || !(residual.shape() == x.shape()) || !(residual.strides() == x.strides()))
+    return Tensor();
   residual.data();  // a second deferred one is computed here
   return defer(d->norm, detach(residual));
 }
 
-Tensor batch_norm(const Tensor& x0, const Tensor& running_mean, const Tensor& running_var, const Tensor& weight0, const Tensor& bias0,
-                  bool training, double momentum, double eps) {
+Tensor batch_norm(const Tensor& x0, const Tensor& running_mean, const Tensor& running_var, const Tensor& weight0,
+                  const Tensor& bias0, bool training, double momentum, double eps) {
   PE_CHECK(x0.dim() >= 2, Shape, "batch_norm: expected at least 2 dimensions, got shape ", x0.shape());
   PE_CHECK(is_floating(x0.dtype()), Type, "batch_norm: expected a floating point tensor, got ", dtype_name(x0.dtype()));
   check_channels(running_mean, x0, "running_mean");
   check_channels(running_var, x0, "running_var");
   check_channels(weight0, x0, "weight");
   check_channels(bias0, x0, "bias");
-  PE_CHECK(running_mean.defined() == running_var.defined(), Value, "batch_norm: expected both running_mean and running_var, or neither");
-  PE_CHECK(training || running_mean.defined(), Value, "batch_norm: expected running_mean and running_var when not training");
+  PE_CHECK(running_mean.defined() == running_var.defined(), Value,
+           "batch_norm: expected both running_mean and running_var, or neither");
+  PE_CHECK(training || running_mean.defined(), Value,
+           "batch_norm: expected running_mean and running_var when not training");
   const Layout layout = layout_of(x0);
   const BatchNormShape& s = layout.shape;
   const int64_t count = s.N * s.L;
-  PE_CHECK(!training || count > 1, Shape, "batch_norm: expected more than 1 value per channel when training, got input size ", x0.shape());
+  PE_CHECK(!training || count > 1, Shape,
+           "batch_norm: expected more than 1 value per channel when training, got input size ", x0.shape());
 
   const DType t = x0.dtype();
   const Tensor x = layout.apply(x0);
-  const Tensor weight = weight0.defined() ? contiguous(to(weight0, t)) : Tensor(), bias = bias0.defined() ? contiguous(to(bias0, t)) : Tensor();
+  const Tensor weight = weight0.defined() ? contiguous(to(weight0, t)) : Tensor(),
+               bias = bias0.defined() ? contiguous(to(bias0, t)) : Tensor();
   Tensor mean, var;
   if (training) {
     mean = empty({s.C}, t), var = empty({s.C}, t);

@@ -1,6 +1,6 @@
 // A batch normalization whose result nobody has read yet. An add or a relu that comes next takes it over, so that
-// relu(batch_norm(x) + residual) is one pass over memory; any other reader gets it computed. The graph does not know: each
-// op records its own node (and ops/masked_gradient.h joins their backward passes in the same way).
+// relu(batch_norm(x) + residual) is one pass over memory; any other reader gets it computed. The graph does not know:
+// each op records its own node (and ops/masked_gradient.h joins their backward passes in the same way).
 #pragma once
 #include "kernels/shapes.h"
 #include "ops/ops.h"

@@ -18,11 +18,10 @@ namespace {
 
 int category(DType t) { return t == DType::Bool ? 0 : is_integral(t) ? 1 : 2; }
 
-// PyTorch's rule: tensors with dimensions decide; scalar tensors, then Python numbers, only when their category is higher.
+// PyTorch's rule: tensors with dimensions decide; scalar tensors, then Python numbers, only when their category is
+// higher.
 int priority(const Tensor& x) { return x->wrapped_number ? 0 : x.dim() == 0 ? 1 : 2; }
-DType weak_dtype(const Tensor& x) {
-  return x->wrapped_number && is_floating(x.dtype()) ? default_dtype() : x.dtype();
-}
+DType weak_dtype(const Tensor& x) { return x->wrapped_number && is_floating(x.dtype()) ? default_dtype() : x.dtype(); }
 
 }  // namespace
 
@@ -50,10 +49,11 @@ bool integers_only(BinaryOp op) {
 
 void check_integer_operands(BinaryOp op, const Tensor& a, const Tensor& b, DType t) {
   if (op == BinaryOp::remainder || op == BinaryOp::fmod || op == BinaryOp::floor_divide)
-    PE_CHECK(b.numel() == 0 || *all(compare(CompareOp::ne, b, scalar_tensor(0, b.dtype())), {}, false).data_as<bool>(), Runtime,
-             kNames[int(op)], ": integer division by zero");
+    PE_CHECK(b.numel() == 0 || *all(compare(CompareOp::ne, b, scalar_tensor(0, b.dtype())), {}, false).data_as<bool>(),
+             Runtime, kNames[int(op)], ": integer division by zero");
   if (op == BinaryOp::pow && t != DType::UInt8 && b->wrapped_number)
-    PE_CHECK(*to(b, DType::Int64).data_as<int64_t>() >= 0, Runtime, "pow: integers to negative integer powers are not allowed");
+    PE_CHECK(*to(b, DType::Int64).data_as<int64_t>() >= 0, Runtime,
+             "pow: integers to negative integer powers are not allowed");
   (void)a;
 }
 
@@ -130,11 +130,12 @@ Tensor binary(BinaryOp op, const Tensor& a0, const Tensor& b0) {
   DType t = promote(a0, b0);
   if ((op == BinaryOp::div || op == BinaryOp::atan2) && !is_floating(t)) t = default_dtype();
   if (integers_only(op))
-    PE_CHECK(!is_floating(t), Type, name, ": expected integer or bool tensors, got ", dtype_name(a0.dtype()), " and ", dtype_name(b0.dtype()));
+    PE_CHECK(!is_floating(t), Type, name, ": expected integer or bool tensors, got ", dtype_name(a0.dtype()), " and ",
+             dtype_name(b0.dtype()));
   PE_CHECK(!(op == BinaryOp::sub && t == DType::Bool), Type,
            "sub: subtraction of bool tensors is not supported; use ^ or logical_not()");
-  if (t == DType::Bool && (op == BinaryOp::pow || op == BinaryOp::remainder || op == BinaryOp::fmod || op == BinaryOp::floor_divide ||
-                           op == BinaryOp::shift_left || op == BinaryOp::shift_right))
+  if (t == DType::Bool && (op == BinaryOp::pow || op == BinaryOp::remainder || op == BinaryOp::fmod ||
+                           op == BinaryOp::floor_divide || op == BinaryOp::shift_left || op == BinaryOp::shift_right))
     t = DType::Int64;
   const Dims shape = broadcast_shapes(a0.shape(), b0.shape(), name);
   if (!is_floating(t)) check_integer_operands(op, a0, b0, t);
@@ -148,7 +149,8 @@ Tensor binary(BinaryOp op, const Tensor& a0, const Tensor& b0) {
 
   // Only what the gradients read is kept alive.
   const bool reads = op != BinaryOp::add && op != BinaryOp::sub;
-  const bool need_a = reads && !(op == BinaryOp::mul && !requires_grad(b)) && !(op == BinaryOp::div && !requires_grad(b));
+  const bool need_a =
+      reads && !(op == BinaryOp::mul && !requires_grad(b)) && !(op == BinaryOp::div && !requires_grad(b));
   const bool need_b = reads && !(op == BinaryOp::mul && !requires_grad(a));
   std::optional<SavedOutput> saved_y;
   if (op == BinaryOp::pow) saved_y.emplace(y);
@@ -173,22 +175,24 @@ Tensor compare(CompareOp op, const Tensor& a0, const Tensor& b0) {
 }
 
 Tensor where(const Tensor& condition, const Tensor& a0, const Tensor& b0) {
-  PE_CHECK(condition.dtype() == DType::Bool, Type, "where: condition must be a bool tensor, got ", dtype_name(condition.dtype()));
+  PE_CHECK(condition.dtype() == DType::Bool, Type, "where: condition must be a bool tensor, got ",
+           dtype_name(condition.dtype()));
   const DType t = promote(a0, b0);
   const Tensor a = to(a0, t), b = to(b0, t);
   const Dims shape = broadcast_shapes(broadcast_shapes(a.shape(), b.shape(), "where"), condition.shape(), "where");
   const Tensor y = elementwise_output(shape, t, {&a, &b, &condition});
   kernels().where(t, make_loop({&y, &condition, &a, &b}), condition.data(), a.data(), b.data(), y.data());
   if (recording(a, b))
-    record("where", y, {a, b}, [condition = Saved(condition), a_shape = a.shape(), b_shape = b.shape()](const Backward& back) {
-      const Tensor& m = condition.get(back.node);
-      const Tensor& dy = back.dy[0];
-      const Tensor zero = scalar_tensor(0, dy.dtype());
-      Grads g(2);
-      if (back.needed[0]) g[0] = sum_to(where(m, dy, zero), a_shape);
-      if (back.needed[1]) g[1] = sum_to(where(m, zero, dy), b_shape);
-      return g;
-    });
+    record("where", y, {a, b},
+           [condition = Saved(condition), a_shape = a.shape(), b_shape = b.shape()](const Backward& back) {
+             const Tensor& m = condition.get(back.node);
+             const Tensor& dy = back.dy[0];
+             const Tensor zero = scalar_tensor(0, dy.dtype());
+             Grads g(2);
+             if (back.needed[0]) g[0] = sum_to(where(m, dy, zero), a_shape);
+             if (back.needed[1]) g[1] = sum_to(where(m, zero, dy), b_shape);
+             return g;
+           });
   return y;
 }
 

@@ -39,9 +39,11 @@ Tensor full_like(const Tensor& x, Scalar value) {
 }
 
 Tensor arange(Scalar start, Scalar end, Scalar step, DType dtype) {
-  PE_CHECK(std::isfinite(start.d) && std::isfinite(end.d), Value, "arange: bounds must be finite, got ", start.d, " and ", end.d);
+  PE_CHECK(std::isfinite(start.d) && std::isfinite(end.d), Value, "arange: bounds must be finite, got ", start.d,
+           " and ", end.d);
   PE_CHECK(step.d != 0, Value, "arange: step must not be zero");
-  PE_CHECK((end.d - start.d) * step.d >= 0, Value, "arange: bounds ", start.d, " and ", end.d, " do not fit the sign of step ", step.d);
+  PE_CHECK((end.d - start.d) * step.d >= 0, Value, "arange: bounds ", start.d, " and ", end.d,
+           " do not fit the sign of step ", step.d);
   const double n = std::ceil((end.d - start.d) / step.d);
   PE_CHECK(n < 1e15, Shape, "arange: too many elements (", n, ")");
   const Tensor y = empty({int64_t(n)}, dtype);
@@ -55,7 +57,8 @@ Tensor linspace(double start, double end, int64_t steps, DType dtype) {
   double* v = y.data_as<double>();
   const double step = steps > 1 ? (end - start) / double(steps - 1) : 0;
   // From both ends, so that the last value is exactly `end`.
-  for (int64_t i = 0; i < steps; ++i) v[i] = i < (steps + 1) / 2 ? start + step * double(i) : end - step * double(steps - 1 - i);
+  for (int64_t i = 0; i < steps; ++i)
+    v[i] = i < (steps + 1) / 2 ? start + step * double(i) : end - step * double(steps - 1 - i);
   return to(y, dtype);
 }
 

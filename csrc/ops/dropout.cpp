@@ -1,5 +1,5 @@
-// Dropout: N. Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (2014), in the inverted
-// form: what is kept is scaled by 1 / (1 - p). No mask is stored; backward draws the same numbers again.
+// Dropout: N. Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (2014), in the
+// inverted form: what is kept is scaled by 1 / (1 - p). No mask is stored; backward draws the same numbers again.
 #include "autograd/node.h"
 #include "kernels/dispatch.h"
 #include "ops/ops.h"

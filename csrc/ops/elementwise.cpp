@@ -63,7 +63,8 @@ Loop make_loop(std::initializer_list<const Tensor*> operands) {
     if (out.shape()[d] != 1) order[n++] = d;
   auto before = [&](int a, int b) {
     for (int j = 0; j < loop.operands; ++j)
-      if (strides[j][a] != strides[j][b] && strides[j][a] != 0 && strides[j][b] != 0) return strides[j][a] > strides[j][b];
+      if (strides[j][a] != strides[j][b] && strides[j][a] != 0 && strides[j][b] != 0)
+        return strides[j][a] > strides[j][b];
     return false;
   };
   for (int i = 1; i < n; ++i)

@@ -21,7 +21,8 @@ Tensor checked_index(const Tensor& index, int64_t size, bool wrap, int64_t dim, 
   const int64_t* p = dense.data_as<int64_t>();
   bool negative = false;
   for (int64_t i = 0, n = dense.numel(); i < n; ++i) {
-    PE_CHECK(p[i] < size && p[i] >= (wrap ? -size : 0), Index, op, ": index ", p[i], " is out of bounds for dimension ", dim, " with size ", size);
+    PE_CHECK(p[i] < size && p[i] >= (wrap ? -size : 0), Index, op, ": index ", p[i], " is out of bounds for dimension ",
+             dim, " with size ", size);
     negative |= p[i] < 0;
   }
   if (!negative) return dense;
@@ -33,7 +34,7 @@ Tensor checked_index(const Tensor& index, int64_t size, bool wrap, int64_t dim, 
 
 // Advanced indexing worked out: where the indexed rows start, and the dimensions that are taken whole.
 struct Plan {
-  Tensor offsets;   // dense int64: element offset of each row
+  Tensor offsets;    // dense int64: element offset of each row
   Dims index_shape;  // the indices, broadcast together
   Dims rest_shape, rest_strides;
   int position;  // where the index dimensions stand in the result
@@ -69,8 +70,9 @@ Indices expand_masks(const Tensor& x, const Indices& indices) {
       continue;
     }
     for (int i = 0; i < index.dim(); ++i)
-      PE_CHECK(int(plain.size()) + i < x.dim() && index.shape()[i] == x.shape()[int(plain.size()) + i], Index, "index: the shape of the mask ",
-               index.shape(), " does not match the indexed tensor ", x.shape(), " at dimension ", plain.size() + size_t(i));
+      PE_CHECK(int(plain.size()) + i < x.dim() && index.shape()[i] == x.shape()[int(plain.size()) + i], Index,
+               "index: the shape of the mask ", index.shape(), " does not match the indexed tensor ", x.shape(),
+               " at dimension ", plain.size() + size_t(i));
     if (index.dim() == 0) fail(ErrorKind::Index, "index: a bool scalar cannot be used as an index");
     const Tensor positions = nonzero(index);
     for (const Tensor& column : unbind(positions, 1)) plain.push_back(column);
@@ -95,7 +97,8 @@ Plan plan_index(const Tensor& x, const Indices& masked) {
   for (int d = 0; d < x.dim(); ++d) {
     if (size_t(d) < indices.size() && indices[size_t(d)].defined()) {
       const Tensor index = checked_index(indices[size_t(d)], x.shape()[d], true, d, "index");
-      plan.offsets = add(plan.offsets, mul(expand(index, plan.index_shape), scalar_tensor(x.strides()[d], DType::Int64)));
+      plan.offsets =
+          add(plan.offsets, mul(expand(index, plan.index_shape), scalar_tensor(x.strides()[d], DType::Int64)));
     } else {
       plan.rest_shape.push_back(x.shape()[d]);
       plan.rest_strides.push_back(x.strides()[d]);
@@ -113,12 +116,14 @@ Loop rest_loop(const Plan& plan, const Tensor& x) {
 }
 
 void put(const Tensor& x, const Plan& plan, const Tensor& values, bool accumulate) {
-  const Tensor rows = contiguous(permute(expand(to(detach(values), x.dtype()), plan.result_shape()), plan.from_result()));
+  const Tensor rows =
+      contiguous(permute(expand(to(detach(values), x.dtype()), plan.result_shape()), plan.from_result()));
   const Loop loop = rest_loop(plan, x);
   // In the kernel the written tensor comes first.
   Loop swapped = loop;
   for (int i = 0; i < loop.ndim; ++i) std::swap(swapped.stride[0][i], swapped.stride[1][i]);
-  kernels().index_put(x.dtype(), accumulate, plan.offsets.numel(), plan.offsets.data_as<int64_t>(), swapped, rows.data(), x.data());
+  kernels().index_put(x.dtype(), accumulate, plan.offsets.numel(), plan.offsets.data_as<int64_t>(), swapped,
+                      rows.data(), x.data());
 }
 
 // Index tensors kept for the backward pass, where a change since then must be noticed.
@@ -137,7 +142,8 @@ Tensor index(const Tensor& x, const Indices& indices) {
   for (int64_t s : plan.rest_shape) row_shape.push_back(s);
   const Tensor rows = empty(row_shape, x.dtype());
   if (rows.numel() > 0)
-    kernels().index_take(item_size(x.dtype()), plan.offsets.numel(), plan.offsets.data_as<int64_t>(), rest_loop(plan, x), x.data(), rows.data());
+    kernels().index_take(item_size(x.dtype()), plan.offsets.numel(), plan.offsets.data_as<int64_t>(),
+                         rest_loop(plan, x), x.data(), rows.data());
   const Tensor view = permute(detach(rows), plan.to_result());
   const Tensor y = alias(view, 0, view.shape(), view.strides());
   if (recording(x))
@@ -155,7 +161,8 @@ Tensor index_put(const Tensor& x, const Indices& indices, const Tensor& values, 
     record("index_put", y, {x, values}, [kept = saved(indices), accumulate, shape = values.shape()](const Backward& b) {
       const Indices indices = restored(kept, b.node);
       Grads g(2);
-      if (b.needed[0]) g[0] = accumulate ? b.dy[0] : index_put(b.dy[0], indices, scalar_tensor(0, b.dy[0].dtype()), false);
+      if (b.needed[0])
+        g[0] = accumulate ? b.dy[0] : index_put(b.dy[0], indices, scalar_tensor(0, b.dy[0].dtype()), false);
       if (b.needed[1]) g[1] = sum_to(index(b.dy[0], indices), shape);
       return g;
     });
@@ -192,15 +199,16 @@ Tensor along(const Tensor& x, int64_t dim, const Dims& shape) {
 void check_gather_shape(const Tensor& x, int64_t dim, const Tensor& index, const char* op) {
   PE_CHECK(index.dim() == x.dim(), Shape, op, ": index has ", index.dim(), " dimensions, the tensor ", x.dim());
   for (int i = 0; i < x.dim(); ++i)
-    PE_CHECK(i == dim || index.shape()[i] <= x.shape()[i], Shape, op, ": index of shape ", index.shape(), " is larger than ", x.shape(), " in dimension ", i);
+    PE_CHECK(i == dim || index.shape()[i] <= x.shape()[i], Shape, op, ": index of shape ", index.shape(),
+             " is larger than ", x.shape(), " in dimension ", i);
 }
 
 Tensor scatter_into(const Tensor& x, int64_t d, const Tensor& index, const Tensor& source, bool add) {
   const char* op = add ? "scatter_add" : "scatter";
   check_gather_shape(x, d, index, op);
   for (int i = 0; i < index.dim(); ++i)
-    PE_CHECK(source.dim() == index.dim() && index.shape()[i] <= source.shape()[i], Shape, op, ": index of shape ", index.shape(),
-             " does not fit the source ", source.shape());
+    PE_CHECK(source.dim() == index.dim() && index.shape()[i] <= source.shape()[i], Shape, op, ": index of shape ",
+             index.shape(), " does not fit the source ", source.shape());
   const Tensor dense = checked_index(index, x.dim() ? x.shape()[int(d)] : 1, false, d, op);
   const Tensor y = clone(detach(x));
   if (index.numel() == 0) return y;
@@ -215,7 +223,8 @@ Tensor scatter_into(const Tensor& x, int64_t d, const Tensor& index, const Tenso
     loop.stride[1][i] = scalar ? 0 : dense.strides()[i];
     loop.stride[2][i] = scalar ? 0 : from.strides()[i];
   }
-  kernels().scatter(y.dtype(), add, loop, x.dim() ? y.strides()[int(d)] : 0, dense.data_as<int64_t>(), from.data(), y.data());
+  kernels().scatter(y.dtype(), add, loop, x.dim() ? y.strides()[int(d)] : 0, dense.data_as<int64_t>(), from.data(),
+                    y.data());
   return y;
 }
 
@@ -237,7 +246,8 @@ Tensor gather(const Tensor& x, int64_t dim, const Tensor& index) {
   const Tensor y = empty(index.shape(), x.dtype());
   if (y.numel() > 0) {
     const Tensor from = along(x, d, index.shape());
-    kernels().gather(item_size(x.dtype()), make_loop({&y, &dense, &from}), x.dim() ? x.strides()[int(d)] : 0, dense.data_as<int64_t>(), x.data(), y.data());
+    kernels().gather(item_size(x.dtype()), make_loop({&y, &dense, &from}), x.dim() ? x.strides()[int(d)] : 0,
+                     dense.data_as<int64_t>(), x.data(), y.data());
   }
   if (recording(x))
     record("gather", y, {x}, [d, index = Saved(dense), shape = x.shape()](const Backward& b) {
@@ -248,7 +258,8 @@ Tensor gather(const Tensor& x, int64_t dim, const Tensor& index) {
 
 Tensor scatter(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source) {
   const int64_t d = wrap_dim(dim, x.dim(), "scatter");
-  PE_CHECK(source.dtype() == x.dtype(), Type, "scatter: expected a source of dtype ", dtype_name(x.dtype()), ", got ", dtype_name(source.dtype()));
+  PE_CHECK(source.dtype() == x.dtype(), Type, "scatter: expected a source of dtype ", dtype_name(x.dtype()), ", got ",
+           dtype_name(source.dtype()));
   const Tensor y = scatter_into(x, d, index, detach(source), false);
   if (recording(x, source))
     record("scatter", y, {x, source}, [d, index = clone(detach(index)), shape = source.shape()](const Backward& b) {
@@ -262,7 +273,8 @@ Tensor scatter(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& 
 
 Tensor scatter_add(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source) {
   const int64_t d = wrap_dim(dim, x.dim(), "scatter_add");
-  PE_CHECK(source.dtype() == x.dtype(), Type, "scatter_add: expected a source of dtype ", dtype_name(x.dtype()), ", got ", dtype_name(source.dtype()));
+  PE_CHECK(source.dtype() == x.dtype(), Type, "scatter_add: expected a source of dtype ", dtype_name(x.dtype()),
+           ", got ", dtype_name(source.dtype()));
   const Tensor y = scatter_into(x, d, index, detach(source), true);
   if (recording(x, source))
     record("scatter_add", y, {x, source}, [d, index = clone(detach(index)), shape = source.shape()](const Backward& b) {
@@ -314,7 +326,8 @@ namespace {
 Tensor triangle(const Tensor& x, int64_t diagonal, bool lower) {
   PE_CHECK(x.dim() >= 2, Shape, lower ? "tril" : "triu", ": expected at least 2 dimensions, got shape ", x.shape());
   const int64_t n = x.size(-2), m = x.size(-1);
-  const Tensor rows = unsqueeze(arange(int64_t(0), n, int64_t(1), DType::Int64), 1), cols = arange(int64_t(0), m, int64_t(1), DType::Int64);
+  const Tensor rows = unsqueeze(arange(int64_t(0), n, int64_t(1), DType::Int64), 1),
+               cols = arange(int64_t(0), m, int64_t(1), DType::Int64);
   const Tensor edge = add(rows, scalar_tensor(diagonal, DType::Int64));
   return where(compare(lower ? CompareOp::le : CompareOp::ge, cols, edge), x, scalar_tensor(0, x.dtype()));
 }

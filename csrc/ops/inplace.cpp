@@ -1,5 +1,5 @@
-// Writing into a tensor that may have a history. An op f_ is: y = f(x) with its graph, then x takes over y's data and history.
-// A view's write also gives its base a new history; other views of the base look it up again when next used.
+// Writing into a tensor that may have a history. An op f_ is: y = f(x) with its graph, then x takes over y's data and
+// history. A view's write also gives its base a new history; other views of the base look it up again when next used.
 #include "autograd/node.h"
 #include "kernels/dispatch.h"
 #include "ops/elementwise.h"
@@ -21,23 +21,26 @@ void refresh_view(const Tensor& x) {
 namespace ops {
 
 void check_inplace(const Tensor& x, const char* op) {
-  PE_CHECK(!x->storage->read_only, Runtime, op, ": the tensor shares memory that must not be written to (a read-only array)");
+  PE_CHECK(!x->storage->read_only, Runtime, op,
+           ": the tensor shares memory that must not be written to (a read-only array)");
   if (x.numel() > 1)
     for (int i = 0; i < x.dim(); ++i)
-      PE_CHECK(x.strides()[i] != 0 || x.shape()[i] == 1, Runtime, op,
-               ": more than one element of the written-to tensor refers to a single memory location; clone() it before");
+      PE_CHECK(
+          x.strides()[i] != 0 || x.shape()[i] == 1, Runtime, op,
+          ": more than one element of the written-to tensor refers to a single memory location; clone() it before");
   x->storage->compute_readers();
   if (!grad_enabled()) return;
   const Tensor owner = x->view_base ? Tensor(x->view_base) : x;
-  PE_CHECK(!(owner->autograd && owner->autograd->requires_grad), Runtime, op, ": a ",
-           x->view_base ? "view of a " : "", "leaf Variable that requires grad is being used in an in-place operation");
+  PE_CHECK(!(owner->autograd && owner->autograd->requires_grad), Runtime, op, ": a ", x->view_base ? "view of a " : "",
+           "leaf Variable that requires grad is being used in an in-place operation");
 }
 
 void mark_written(const Tensor& x) { x->storage->version.fetch_add(1); }
 
 void assign_inplace(const Tensor& x, const Tensor& y, const char* op) {
   check_inplace(x, op);
-  PE_CHECK(y.shape() == x.shape(), Shape, op, ": output with shape ", x.shape(), " doesn't match the broadcast shape ", y.shape());
+  PE_CHECK(y.shape() == x.shape(), Shape, op, ": output with shape ", x.shape(), " doesn't match the broadcast shape ",
+           y.shape());
   const bool linked = grad_enabled() && requires_grad(y);
   const Tensor value = to(y, x.dtype());
   if (!x->view_base) {
@@ -59,7 +62,8 @@ void assign_inplace(const Tensor& x, const Tensor& y, const char* op) {
   const Tensor base{x->view_base};
   const bool record_base = grad_enabled() && (linked || requires_grad(base));
   PE_CHECK(!record_base || !x->no_grad_view, Runtime, op,
-           ": the tensor is a view that was made under no_grad and is now written to with gradients; make the view outside no_grad");
+           ": the tensor is a view that was made under no_grad and is now written to with gradients; make the view "
+           "outside no_grad");
   if (!record_base) {
     copy_into(x, value);
     mark_written(x);
@@ -68,7 +72,8 @@ void assign_inplace(const Tensor& x, const Tensor& y, const char* op) {
   const std::vector<Edge> edges = {gradient_edge(base), linked ? gradient_edge(value) : Edge{}};
   copy_into(x, value);
   mark_written(x);
-  PE_CHECK(base.is_dense(), NotImplemented, op, ": a write with gradients to a view of a tensor that has gaps in memory; clone() it before");
+  PE_CHECK(base.is_dense(), NotImplemented, op,
+           ": a write with gradients to a view of a tensor that has gaps in memory; clone() it before");
   // The written region's gradient belongs to the value, the rest to what the base was before.
   auto backward = [base_shape = base.shape(), base_strides = base.strides(), shape = x.shape(), strides = x.strides(),
                    offset = x->offset - base->offset](const Backward& b) {
@@ -98,7 +103,8 @@ void copy_(const Tensor& x, const Tensor& source) {
     return;
   }
   // Overlapping memory (x[1:] = x[:-1]) is read before it is written.
-  const bool overlaps = x->storage == source->storage && !(x->offset == source->offset && x.strides() == source.strides());
+  const bool overlaps =
+      x->storage == source->storage && !(x->offset == source->offset && x.strides() == source.strides());
   copy_into(x, overlaps ? clone(source) : source);
   mark_written(x);
 }
@@ -156,12 +162,14 @@ void binary_(BinaryOp op, const Tensor& x, const Tensor& y) {
            "in-place operation: output with shape ", x.shape(), " doesn't match the broadcast shape ",
            broadcast_shapes(x.shape(), y.shape(), "in-place operation"));
   const DType t = op == BinaryOp::div && !is_floating(promote(x, y)) ? default_dtype() : promote(x, y);
-  PE_CHECK(is_floating(x.dtype()) || (!is_floating(t) && (x.dtype() != DType::Bool || t == DType::Bool)), Runtime, "in-place operation: result type ", dtype_name(t),
-           " can't be cast to the desired output type ", dtype_name(x.dtype()));
+  PE_CHECK(is_floating(x.dtype()) || (!is_floating(t) && (x.dtype() != DType::Bool || t == DType::Bool)), Runtime,
+           "in-place operation: result type ", dtype_name(t), " can't be cast to the desired output type ",
+           dtype_name(x.dtype()));
   const Tensor owner = x->view_base ? Tensor(x->view_base) : x;
   if (recording(x, owner, y)) {
     const bool overlaps = x->storage == y->storage;
-    return assign_inplace(x, binary(op, saves_left(op, y) ? clone(x) : x, overlaps ? clone(y) : y), "in-place operation");
+    return assign_inplace(x, binary(op, saves_left(op, y) ? clone(x) : x, overlaps ? clone(y) : y),
+                          "in-place operation");
   }
   if (t != x.dtype() || !is_floating(t) || x->storage == y->storage) return copy_(x, binary(op, x, y));
   const Tensor other = to(y, t);

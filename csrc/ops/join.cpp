@@ -22,13 +22,17 @@ Tensor cat(const std::vector<Tensor>& tensors, int64_t dim) {
   shape[d] = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
     Dims other = parts[i].shape();
-    PE_CHECK(other.size() == shape.size(), Shape, "cat: tensors must have the same number of dimensions, got ", shape.size(), " and ", other.size());
+    PE_CHECK(other.size() == shape.size(), Shape, "cat: tensors must have the same number of dimensions, got ",
+             shape.size(), " and ", other.size());
     const int64_t n = other[d];
     other[d] = shape[d];
-    PE_CHECK(other == shape, Shape, "cat: sizes must match except in dimension ", d, ", got ", parts[0].shape(), " and ", parts[i].shape(), " at position ", i);
+    PE_CHECK(other == shape, Shape, "cat: sizes must match except in dimension ", d, ", got ", parts[0].shape(),
+             " and ", parts[i].shape(), " at position ", i);
     shape[d] += n;
   }
-  const Tensor y = parts[0].is_channels_last() && !parts[0].is_contiguous() ? empty_strided(shape, channels_last_strides(shape), t) : empty(shape, t);
+  const Tensor y = parts[0].is_channels_last() && !parts[0].is_contiguous()
+                       ? empty_strided(shape, channels_last_strides(shape), t)
+                       : empty(shape, t);
   int64_t at = 0;
   std::vector<int64_t> lengths;
   for (const Tensor& x : parts) {
@@ -56,7 +60,8 @@ Tensor stack(const std::vector<Tensor>& tensors, int64_t dim) {
   const int64_t d = wrap_dim(dim, tensors[0].dim() + 1, "stack");
   std::vector<Tensor> parts;
   for (const Tensor& x : tensors) {
-    PE_CHECK(x.shape() == tensors[0].shape(), Shape, "stack: expects each tensor to be of equal size, got ", tensors[0].shape(), " and ", x.shape());
+    PE_CHECK(x.shape() == tensors[0].shape(), Shape, "stack: expects each tensor to be of equal size, got ",
+             tensors[0].shape(), " and ", x.shape());
     parts.push_back(unsqueeze(x, d));
   }
   return cat(parts, d);
@@ -86,7 +91,9 @@ Tensor pad_constant(const Tensor& x, const Dims& before, const Dims& after, doub
     shape[i] += before[i] + after[i];
     PE_CHECK(shape[i] >= 0, Shape, "pad: dimension ", i, " of ", x.shape(), " would get the negative size ", shape[i]);
   }
-  const Tensor y = empty_strided(shape, x.is_channels_last() && !x.is_contiguous() ? channels_last_strides(shape) : contiguous_strides(shape), x.dtype());
+  const Tensor y = empty_strided(
+      shape, x.is_channels_last() && !x.is_contiguous() ? channels_last_strides(shape) : contiguous_strides(shape),
+      x.dtype());
   copy_into(y, scalar_tensor(Scalar(value), x.dtype()));
   Tensor from = detach(x), target = detach(y);
   for (int i = 0; i < x.dim(); ++i) {  // negative padding crops
@@ -107,7 +114,8 @@ Tensor pad_constant(const Tensor& x, const Dims& before, const Dims& after, doub
 
 Tensor pad(const Tensor& x, const Dims& padding, const std::string& mode, double value) {
   PE_CHECK(padding.size() % 2 == 0, Value, "pad: expected pairs of sizes, got ", padding);
-  PE_CHECK(padding.size() <= 2 * x.dim(), Shape, "pad: ", padding, " pads more dimensions than shape ", x.shape(), " has");
+  PE_CHECK(padding.size() <= 2 * x.dim(), Shape, "pad: ", padding, " pads more dimensions than shape ", x.shape(),
+           " has");
   for (const int64_t p : padding)
     PE_CHECK(p > -kMostPadding && p < kMostPadding, Shape, "pad: ", padding, " is more than a tensor can have");
   Dims before = Dims::filled(x.dim(), 0), after = before;
@@ -122,8 +130,8 @@ Tensor pad(const Tensor& x, const Dims& padding, const std::string& mode, double
   for (int i = 0; i < x.dim(); ++i) {
     if (before[i] == 0 && after[i] == 0) continue;
     const int64_t n = x.shape()[i], most = mode == "reflect" ? n - 1 : mode == "circular" ? n : INT64_MAX;
-    PE_CHECK(before[i] >= 0 && after[i] >= 0 && n > 0 && before[i] <= most && after[i] <= most, Shape, "pad: ", mode, " padding ",
-             padding, " does not fit shape ", x.shape(), " in dimension ", i);
+    PE_CHECK(before[i] >= 0 && after[i] >= 0 && n > 0 && before[i] <= most && after[i] <= most, Shape, "pad: ", mode,
+             " padding ", padding, " does not fit shape ", x.shape(), " in dimension ", i);
     y = index_select(y, i, pad_index(n, before[i], after[i], mode));
   }
   return y;
@@ -156,14 +164,16 @@ Tensor roll(const Tensor& x, const Dims& shifts, const Dims& dims) {
 }
 
 Tensor repeat(const Tensor& x, const Dims& repeats) {
-  PE_CHECK(repeats.size() >= x.dim(), Shape, "repeat: ", repeats, " has fewer entries than shape ", x.shape(), " has dimensions");
+  PE_CHECK(repeats.size() >= x.dim(), Shape, "repeat: ", repeats, " has fewer entries than shape ", x.shape(),
+           " has dimensions");
   const int shift = repeats.size() - x.dim();
   Dims split_shape, expanded, result;
   for (int i = 0; i < repeats.size(); ++i) {
     const int64_t n = i < shift ? 1 : x.shape()[i - shift];
     PE_CHECK(repeats[i] >= 0, Value, "repeat: counts must not be negative, got ", repeats);
     int64_t size;
-    PE_CHECK(!__builtin_mul_overflow(repeats[i], n, &size), Shape, "repeat: ", repeats, " makes shape ", x.shape(), " too large");
+    PE_CHECK(!__builtin_mul_overflow(repeats[i], n, &size), Shape, "repeat: ", repeats, " makes shape ", x.shape(),
+             " too large");
     result.push_back(size);
     if (i >= shift && n == 1) {  // no need for a dimension of its own
       split_shape.push_back(1);

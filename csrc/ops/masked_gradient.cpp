@@ -21,7 +21,8 @@ Tensor masked_gradient(const Tensor& dy, const Tensor& y) {
 
 MaskedGradient* deferred_mask(const Tensor& gradient) {
   auto* mask = dynamic_cast<MaskedGradient*>(gradient->storage->deferred());
-  const bool whole = mask && gradient->offset == 0 && gradient.shape() == mask->dy.shape() && gradient.strides() == mask->dy.strides();
+  const bool whole =
+      mask && gradient->offset == 0 && gradient.shape() == mask->dy.shape() && gradient.strides() == mask->dy.strides();
   return whole ? mask : nullptr;
 }
 

@@ -1,5 +1,5 @@
-// relu's gradient, select(y > 0, dy, 0), not yet computed: the normalization before the relu masks while it sums, and so
-// saves a pass over memory. Any other reader gets it computed.
+// relu's gradient, select(y > 0, dy, 0), not yet computed: the normalization before the relu masks while it sums, and
+// so saves a pass over memory. Any other reader gets it computed.
 #pragma once
 #include "tensor/tensor.h"
 

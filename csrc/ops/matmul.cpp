@@ -19,13 +19,16 @@ struct Matrix {
 
 Matrix matrix(const Tensor& x) {  // (B, rows, cols)
   const int64_t rows = x.shape()[1], cols = x.shape()[2], rs = x.strides()[1], cs = x.strides()[2];
-  if ((cs == 1 || cols == 1) && (rs >= cols || rows == 1)) return {x, false, rows == 1 ? std::max<int64_t>(cols, 1) : rs, x.strides()[0]};
-  if ((rs == 1 || rows == 1) && (cs >= rows || cols == 1)) return {x, true, cols == 1 ? std::max<int64_t>(rows, 1) : cs, x.strides()[0]};
+  if ((cs == 1 || cols == 1) && (rs >= cols || rows == 1))
+    return {x, false, rows == 1 ? std::max<int64_t>(cols, 1) : rs, x.strides()[0]};
+  if ((rs == 1 || rows == 1) && (cs >= rows || cols == 1))
+    return {x, true, cols == 1 ? std::max<int64_t>(rows, 1) : cs, x.strides()[0]};
   const Tensor copy = contiguous(detach(x));
   return {copy, false, std::max<int64_t>(cols, 1), copy.strides()[0]};
 }
 
-void gemm(const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& y) {  // (B, m, k) (B, k, n) -> dense (B, m, n)
+void gemm(const Tensor& a, const Tensor& b, const Tensor& bias,
+          const Tensor& y) {  // (B, m, k) (B, k, n) -> dense (B, m, n)
   const Matrix ma = matrix(a), mb = matrix(b);
   GemmShape s;
   s.batch = a.shape()[0], s.m = a.shape()[1], s.k = a.shape()[2], s.n = b.shape()[2];
@@ -40,19 +43,22 @@ Tensor bmm(const Tensor& a, const Tensor& b) {
   const Tensor y = empty({a.shape()[0], a.shape()[1], b.shape()[2]}, a.dtype());
   if (y.numel() > 0) gemm(a, b, Tensor(), y);
   if (recording(a, b))
-    record("matmul", y, {a, b}, [a = Saved(requires_grad(b) ? a : Tensor()), b = Saved(requires_grad(a) ? b : Tensor())](const Backward& back) {
-      Grads g(2);
-      if (back.needed[0]) g[0] = bmm(back.dy[0], transpose(b.get(back.node), 1, 2));
-      if (back.needed[1]) g[1] = bmm(transpose(a.get(back.node), 1, 2), back.dy[0]);
-      return g;
-    });
+    record(
+        "matmul", y, {a, b},
+        [a = Saved(requires_grad(b) ? a : Tensor()), b = Saved(requires_grad(a) ? b : Tensor())](const Backward& back) {
+          Grads g(2);
+          if (back.needed[0]) g[0] = bmm(back.dy[0], transpose(b.get(back.node), 1, 2));
+          if (back.needed[1]) g[1] = bmm(transpose(a.get(back.node), 1, 2), back.dy[0]);
+          return g;
+        });
   return y;
 }
 
 }  // namespace
 
 Tensor matmul(const Tensor& a0, const Tensor& b0) {
-  PE_CHECK(a0.dim() > 0 && b0.dim() > 0, Shape, "matmul: both arguments need at least one dimension, got shapes ", a0.shape(), " and ", b0.shape());
+  PE_CHECK(a0.dim() > 0 && b0.dim() > 0, Shape, "matmul: both arguments need at least one dimension, got shapes ",
+           a0.shape(), " and ", b0.shape());
   const DType t = promote(a0, b0);
   if (!is_floating(t)) {  // exact up to 2^53
     PE_CHECK(t != DType::Bool, Type, "matmul: not defined for bool tensors");
@@ -60,7 +66,8 @@ Tensor matmul(const Tensor& a0, const Tensor& b0) {
   }
   const Tensor a = to(a0.dim() == 1 ? unsqueeze(a0, 0) : a0, t), b = to(b0.dim() == 1 ? unsqueeze(b0, 1) : b0, t);
   const int64_t m = a.size(-2), k = a.size(-1), n = b.size(-1);
-  PE_CHECK(k == b.size(-2), Shape, "matmul: inner sizes differ: ", a0.shape(), " times ", b0.shape(), " (", k, " and ", b.size(-2), ")");
+  PE_CHECK(k == b.size(-2), Shape, "matmul: inner sizes differ: ", a0.shape(), " times ", b0.shape(), " (", k, " and ",
+           b.size(-2), ")");
 
   Dims batch_a, batch_b;
   for (int i = 0; i + 2 < a.dim(); ++i) batch_a.push_back(a.shape()[i]);
@@ -92,13 +99,17 @@ Tensor matmul(const Tensor& a0, const Tensor& b0) {
 Tensor linear(const Tensor& x0, const Tensor& weight0, const Tensor& bias0) {
   PE_CHECK(weight0.dim() == 2, Shape, "linear: weight must have 2 dimensions, got shape ", weight0.shape());
   PE_CHECK(x0.dim() > 0 && x0.size(-1) == weight0.shape()[1], Shape, "linear: weight expects ", weight0.shape()[1],
-           " input features, but input has ", x0.dim() ? x0.size(-1) : 0, " (input ", x0.shape(), ", weight ", weight0.shape(), ")");
-  PE_CHECK(!bias0.defined() || (bias0.dim() == 1 && bias0.shape()[0] == weight0.shape()[0]), Shape, "linear: expected a bias of shape (",
-           weight0.shape()[0], ",), got ", bias0.defined() ? bias0.shape() : Dims());
+           " input features, but input has ", x0.dim() ? x0.size(-1) : 0, " (input ", x0.shape(), ", weight ",
+           weight0.shape(), ")");
+  PE_CHECK(!bias0.defined() || (bias0.dim() == 1 && bias0.shape()[0] == weight0.shape()[0]), Shape,
+           "linear: expected a bias of shape (", weight0.shape()[0], ",), got ",
+           bias0.defined() ? bias0.shape() : Dims());
   const DType t = promote(x0, weight0);
-  PE_CHECK(is_floating(t), Type, "linear: expected floating point tensors, got ", dtype_name(x0.dtype()), " and ", dtype_name(weight0.dtype()));
+  PE_CHECK(is_floating(t), Type, "linear: expected floating point tensors, got ", dtype_name(x0.dtype()), " and ",
+           dtype_name(weight0.dtype()));
   const Tensor x = to(x0, t), weight = to(weight0, t), bias = bias0.defined() ? contiguous(to(bias0, t)) : Tensor();
-  const int64_t features = weight.shape()[1], rows = features ? x.numel() / features : checked_numel(x.shape(), "linear");
+  const int64_t features = weight.shape()[1],
+                rows = features ? x.numel() / features : checked_numel(x.shape(), "linear");
   Dims shape = x.shape();
   shape[shape.size() - 1] = weight.shape()[0];
   if (features == 0) {
@@ -107,10 +118,12 @@ Tensor linear(const Tensor& x0, const Tensor& weight0, const Tensor& bias0) {
   }
   const Tensor flat = reshape(x, {rows, features});
   const Tensor y = empty({rows, weight.shape()[0]}, t);
-  if (y.numel() > 0) gemm(unsqueeze(detach(flat), 0), unsqueeze(transpose(detach(weight), 0, 1), 0), bias, unsqueeze(y, 0));
+  if (y.numel() > 0)
+    gemm(unsqueeze(detach(flat), 0), unsqueeze(transpose(detach(weight), 0, 1), 0), bias, unsqueeze(y, 0));
   if (recording(flat, weight, bias))
     record("linear", y, {flat, weight, bias},
-           [x = Saved(requires_grad(weight) ? flat : Tensor()), weight = Saved(requires_grad(flat) ? weight : Tensor())](const Backward& b) {
+           [x = Saved(requires_grad(weight) ? flat : Tensor()),
+            weight = Saved(requires_grad(flat) ? weight : Tensor())](const Backward& b) {
              Grads g(3);
              if (b.needed[0]) g[0] = matmul(b.dy[0], weight.get(b.node));
              if (b.needed[1]) g[1] = matmul(transpose(b.dy[0], 0, 1), x.get(b.node));
@@ -142,7 +155,8 @@ Term without_repeats(Term t) {
     for (size_t j = i + 1; j < t.letters.size(); ++j)
       if (t.letters[i] == t.letters[j]) {
         const char c = t.letters[i];
-        PE_CHECK(t.x.shape()[int(i)] == t.x.shape()[int(j)], Shape, "einsum: subscript '", c, "' has sizes ", t.x.shape()[int(i)], " and ", t.x.shape()[int(j)]);
+        PE_CHECK(t.x.shape()[int(i)] == t.x.shape()[int(j)], Shape, "einsum: subscript '", c, "' has sizes ",
+                 t.x.shape()[int(i)], " and ", t.x.shape()[int(j)]);
         t.x = diagonal(t.x, 0, int64_t(i), int64_t(j));
         t.letters.erase(j, 1);
         t.letters.erase(i, 1);
@@ -213,7 +227,8 @@ Tensor einsum(const std::string& equation, const std::vector<Tensor>& operands) 
     else
       inputs.back().push_back(c);
   }
-  PE_CHECK(inputs.size() == operands.size(), Value, "einsum: '", equation, "' names ", inputs.size(), " operands, got ", operands.size());
+  PE_CHECK(inputs.size() == operands.size(), Value, "einsum: '", equation, "' names ", inputs.size(), " operands, got ",
+           operands.size());
 
   // An ellipsis becomes upper-case control letters, counted from the last dimension.
   int most = 0;
@@ -232,12 +247,16 @@ Tensor einsum(const std::string& equation, const std::vector<Tensor>& operands) 
     const int hidden = dots ? operands[i].dim() - int(inputs[i].size()) + 3 : 0;
     most = std::max(most, hidden);
     const std::string letters = hidden >= 0 ? expand_ellipsis(inputs[i], hidden) : inputs[i];
-    PE_CHECK(int(letters.size()) == operands[i].dim(), Shape, "einsum: '", inputs[i], "' does not fit operand ", i, " of shape ", operands[i].shape());
-    for (char c : letters) PE_CHECK(c < 13 || std::isalpha(static_cast<unsigned char>(c)), Value, "einsum: invalid subscript '", c, "' in '", equation, "'");
+    PE_CHECK(int(letters.size()) == operands[i].dim(), Shape, "einsum: '", inputs[i], "' does not fit operand ", i,
+             " of shape ", operands[i].shape());
+    for (char c : letters)
+      PE_CHECK(c < 13 || std::isalpha(static_cast<unsigned char>(c)), Value, "einsum: invalid subscript '", c, "' in '",
+               equation, "'");
     for (size_t d = 0; d < letters.size(); ++d) {
       int64_t& n = sizes.try_emplace(letters[d], 1).first->second;
       const int64_t here = operands[i].shape()[int(d)];
-      PE_CHECK(n == here || n == 1 || here == 1, Shape, "einsum: subscript '", letters[d], "' has sizes ", n, " and ", here);
+      PE_CHECK(n == here || n == 1 || here == 1, Shape, "einsum: subscript '", letters[d], "' has sizes ", n, " and ",
+               here);
       if (n == 1) n = here;
       ++uses[letters[d]];
     }
@@ -252,8 +271,10 @@ Tensor einsum(const std::string& equation, const std::vector<Tensor>& operands) 
       if (c >= 13 && n == 1) output.push_back(c);
   }
   for (size_t i = 0; i < output.size(); ++i) {
-    PE_CHECK(sizes.count(output[i]), Value, "einsum: output subscript '", output[i], "' is in no operand of '", equation, "'");
-    PE_CHECK(output.find(output[i], i + 1) == std::string::npos, Value, "einsum: output subscript '", output[i], "' appears twice");
+    PE_CHECK(sizes.count(output[i]), Value, "einsum: output subscript '", output[i], "' is in no operand of '",
+             equation, "'");
+    PE_CHECK(output.find(output[i], i + 1) == std::string::npos, Value, "einsum: output subscript '", output[i],
+             "' appears twice");
   }
 
   Term result = terms[0];

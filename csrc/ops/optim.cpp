@@ -15,18 +15,21 @@ Tensor in_layout_of(const Tensor& p, const Tensor& t) {
 
 void check_param(const Tensor& p, const Tensor& g, const char* op) {
   PE_CHECK(is_floating(p.dtype()), Type, op, ": expected floating point parameters, got ", dtype_name(p.dtype()));
-  PE_CHECK(p.is_dense(), Value, op, ": expected parameters without gaps in memory, got shape ", p.shape(), " with strides ", p.strides());
+  PE_CHECK(p.is_dense(), Value, op, ": expected parameters without gaps in memory, got shape ", p.shape(),
+           " with strides ", p.strides());
   p->storage->compute_readers();
   PE_CHECK(g.shape() == p.shape(), Shape, op, ": gradient has shape ", g.shape(), ", its parameter ", p.shape());
 }
 
 void check_state(const Tensor& p, const Tensor& s, const char* op) {
   PE_CHECK(s.shape() == p.shape() && s.strides() == p.strides() && s.dtype() == p.dtype(), Value, op,
-           ": optimizer state must match its parameter in shape, layout and dtype, got ", describe(s), " for ", describe(p));
+           ": optimizer state must match its parameter in shape, layout and dtype, got ", describe(s), " for ",
+           describe(p));
 }
 
 template <class Kernel, class Options>
-void run_by_dtype(const std::vector<Tensor>& params, const std::vector<OptimTensor>& entries, Kernel kernel, const Options& options) {
+void run_by_dtype(const std::vector<Tensor>& params, const std::vector<OptimTensor>& entries, Kernel kernel,
+                  const Options& options) {
   for (const DType t : {DType::Float32, DType::Float64}) {
     std::vector<OptimTensor> mine;
     for (size_t i = 0; i < params.size(); ++i)
@@ -38,9 +41,11 @@ void run_by_dtype(const std::vector<Tensor>& params, const std::vector<OptimTens
 
 }  // namespace
 
-void sgd_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, std::vector<Tensor>& momentum_buffers, const SgdOptions& options) {
-  PE_CHECK(grads.size() == params.size() && momentum_buffers.size() == params.size(), Value, "sgd_step: got ", params.size(), " parameters, ",
-           grads.size(), " gradients and ", momentum_buffers.size(), " momentum buffers");
+void sgd_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+              std::vector<Tensor>& momentum_buffers, const SgdOptions& options) {
+  PE_CHECK(grads.size() == params.size() && momentum_buffers.size() == params.size(), Value, "sgd_step: got ",
+           params.size(), " parameters, ", grads.size(), " gradients and ", momentum_buffers.size(),
+           " momentum buffers");
   std::vector<OptimTensor> entries;
   std::vector<Tensor> alive;
   for (size_t i = 0; i < params.size(); ++i) {
@@ -62,10 +67,11 @@ void sgd_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grad
 }
 
 void adam_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& exp_avgs,
-               const std::vector<Tensor>& exp_avg_sqs, const std::vector<Tensor>& max_exp_avg_sqs, const std::vector<double>& steps,
-               const AdamOptions& options) {
+               const std::vector<Tensor>& exp_avg_sqs, const std::vector<Tensor>& max_exp_avg_sqs,
+               const std::vector<double>& steps, const AdamOptions& options) {
   const size_t n = params.size();
-  PE_CHECK(grads.size() == n && exp_avgs.size() == n && exp_avg_sqs.size() == n && steps.size() == n && (!options.amsgrad || max_exp_avg_sqs.size() == n),
+  PE_CHECK(grads.size() == n && exp_avgs.size() == n && exp_avg_sqs.size() == n && steps.size() == n &&
+               (!options.amsgrad || max_exp_avg_sqs.size() == n),
            Value, "adam_step: the lists of parameters, gradients and state must have the same length");
   std::vector<OptimTensor> entries;
   std::vector<Tensor> alive;

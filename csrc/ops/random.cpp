@@ -89,7 +89,8 @@ Tensor bernoulli(const Tensor& p, Generator& generator) {
 }
 
 Tensor multinomial(const Tensor& weights, int64_t samples, bool replacement, Generator& generator) {
-  PE_CHECK(weights.dim() == 1 || weights.dim() == 2, Shape, "multinomial: expected 1 or 2 dimensions, got shape ", weights.shape());
+  PE_CHECK(weights.dim() == 1 || weights.dim() == 2, Shape, "multinomial: expected 1 or 2 dimensions, got shape ",
+           weights.shape());
   const Tensor w = contiguous(to(detach(weights), DType::Float64));
   const int64_t classes = w.shape().back(), rows = w.dim() == 2 ? w.shape()[0] : 1;
   PE_CHECK(samples > 0 && (replacement || samples <= classes), Value, "multinomial: cannot draw ", samples,
@@ -99,7 +100,8 @@ Tensor multinomial(const Tensor& weights, int64_t samples, bool replacement, Gen
   std::vector<double> left(static_cast<size_t>(classes));
   for (int64_t r = 0; r < rows; ++r) {
     std::copy_n(w.data_as<double>() + r * classes, classes, left.begin());
-    for (double v : left) PE_CHECK(v >= 0 && v < 1e300, Value, "multinomial: weights must be finite and not negative, got ", v);
+    for (double v : left)
+      PE_CHECK(v >= 0 && v < 1e300, Value, "multinomial: weights must be finite and not negative, got ", v);
     for (int64_t i = 0; i < samples; ++i) {
       const double total = std::accumulate(left.begin(), left.end(), 0.0);
       PE_CHECK(total > 0, Value, "multinomial: too few weights above zero for ", samples, " samples");

@@ -112,7 +112,6 @@ DType sum_dtype(const Tensor& x, OptDType dtype) {
   return dtype ? *dtype : is_floating(x.dtype()) ? x.dtype() : DType::Int64;
 }
 
-
 }  // namespace
 
 Tensor sum(const Tensor& input, const Dims& dims, bool keepdim, OptDType dtype) {
@@ -140,7 +139,8 @@ Tensor prod(const Tensor& input, const Dims& dims, bool keepdim) {
   const Tensor y = reduce(ReduceOp::prod, x, axes, keepdim, x.dtype());
   if (recording(x))
     record("prod", y, {x}, [axes, x = Saved(x), dims](const Backward& b) {
-      // d/dx_i is the product of the others: the quotient where no factor is 0; with one zero only its own entry; with more none.
+      // d/dx_i is the product of the others: the quotient where no factor is 0; with one zero only its own entry; with
+      // more none.
       const Tensor& v = x.get(b.node);
       const Tensor zero = scalar_tensor(0, v.dtype()), one = scalar_tensor(1, v.dtype());
       const Tensor is_zero = compare(CompareOp::eq, v, zero);
@@ -160,7 +160,8 @@ namespace {
 
 Tensor extreme(ReduceOp op, const char* name, const Tensor& x, const Dims& dims, bool keepdim) {
   const Axes axes = axes_of(x, dims, name);
-  PE_CHECK(axes.count > 0, Shape, name, ": expected a reduced dimension with at least one element, got shape ", x.shape());
+  PE_CHECK(axes.count > 0, Shape, name, ": expected a reduced dimension with at least one element, got shape ",
+           x.shape());
   const Tensor y = reduce(op, x, axes, keepdim, x.dtype());
   if (recording(x))
     record(name, y, {x}, [axes, dims, x = Saved(x), y = SavedOutput(y)](const Backward& b) {
@@ -174,7 +175,8 @@ Tensor extreme(ReduceOp op, const char* name, const Tensor& x, const Dims& dims,
 
 Tensor arg_reduce(bool largest, const char* name, const Tensor& x, const Dims& dims, bool keepdim) {
   const Axes axes = axes_of(x, dims, name);
-  PE_CHECK(axes.count > 0, Index, name, ": expected a reduced dimension with at least one element, got shape ", x.shape());
+  PE_CHECK(axes.count > 0, Index, name, ": expected a reduced dimension with at least one element, got shape ",
+           x.shape());
   const Tensor y = empty(reduced_shape(x, axes, true), DType::Int64);
   kernels().arg_reduce(largest, x.dtype(), reduce_shape(x, y, axes, true), x.data(), y.data_as<int64_t>());
   return keepdim ? y : drop_reduced(y, x, axes);
@@ -191,8 +193,12 @@ Pair extreme_with_index(bool largest, const char* name, const Tensor& x, int64_t
 
 }  // namespace
 
-Tensor amax(const Tensor& x, const Dims& dims, bool keepdim) { return extreme(ReduceOp::max, "amax", x, dims, keepdim); }
-Tensor amin(const Tensor& x, const Dims& dims, bool keepdim) { return extreme(ReduceOp::min, "amin", x, dims, keepdim); }
+Tensor amax(const Tensor& x, const Dims& dims, bool keepdim) {
+  return extreme(ReduceOp::max, "amax", x, dims, keepdim);
+}
+Tensor amin(const Tensor& x, const Dims& dims, bool keepdim) {
+  return extreme(ReduceOp::min, "amin", x, dims, keepdim);
+}
 Pair max(const Tensor& x, int64_t dim, bool keepdim) { return extreme_with_index(true, "max", x, dim, keepdim); }
 Pair min(const Tensor& x, int64_t dim, bool keepdim) { return extreme_with_index(false, "min", x, dim, keepdim); }
 

@@ -19,7 +19,8 @@ Tensor softmax_rows(const Tensor& x, bool log) {  // over the last dimension of 
         return Grads{mul(s, sub(dy, sum(mul(dy, s), {-1}, true)))};
       }
       const Tensor dy = contiguous(b.dy[0]), dx = empty(dy.shape(), dy.dtype());
-      if (dx.numel() > 0) kernels().softmax_backward(dy.numel() / cols, cols, dy.dtype(), log, dy.data(), s.data(), dx.data());
+      if (dx.numel() > 0)
+        kernels().softmax_backward(dy.numel() / cols, cols, dy.dtype(), log, dy.data(), s.data(), dx.data());
       return Grads{dx};
     });
   return y;

@@ -6,8 +6,8 @@ namespace pe::ops {
 
 namespace {
 
-// Runs a kernel over rows of `length` along dimension d, giving `kept` positions each; values are gathered, which carries
-// their gradient.
+// Runs a kernel over rows of `length` along dimension d, giving `kept` positions each; values are gathered, which
+// carries their gradient.
 template <class Kernel>
 Pair along_rows(const Tensor& x, int64_t d, int64_t kept, const Kernel& kernel) {
   if (x.dim() == 0) return {clone(x), full({}, 0, DType::Int64)};
@@ -16,7 +16,8 @@ Pair along_rows(const Tensor& x, int64_t d, int64_t kept, const Kernel& kernel) 
   const int64_t length = shape.back();
   shape[shape.size() - 1] = kept;
   const Tensor values = empty(shape, x.dtype()), indices = empty(shape, DType::Int64);
-  if (indices.numel() > 0) kernel(rows.numel() / length, length, rows.data(), values.data(), indices.data_as<int64_t>());
+  if (indices.numel() > 0)
+    kernel(rows.numel() / length, length, rows.data(), values.data(), indices.data_as<int64_t>());
   const Tensor order = contiguous(movedim(indices, {-1}, {d}));
   if (recording(x)) return {gather(x, d, order), order};
   return {contiguous(movedim(values, {-1}, {d})), order};
@@ -26,9 +27,10 @@ Pair along_rows(const Tensor& x, int64_t d, int64_t kept, const Kernel& kernel) 
 
 Pair sort(const Tensor& x, int64_t dim, bool descending) {
   const int64_t d = wrap_dim(dim, x.dim(), "sort");
-  return along_rows(x, d, x.dim() ? x.shape()[int(d)] : 1, [&](int64_t rows, int64_t cols, const void* in, void* values, int64_t* indices) {
-    kernels().sort(x.dtype(), rows, cols, descending, in, values, indices);
-  });
+  return along_rows(x, d, x.dim() ? x.shape()[int(d)] : 1,
+                    [&](int64_t rows, int64_t cols, const void* in, void* values, int64_t* indices) {
+                      kernels().sort(x.dtype(), rows, cols, descending, in, values, indices);
+                    });
 }
 
 Pair topk(const Tensor& x, int64_t k, int64_t dim, bool largest) {

@@ -42,10 +42,10 @@ Tensor select(const Tensor& m, const Tensor& a, double b) { return ops::where(m,
 
 Tensor gelu_slope(const Tensor& x) { return ndtr(x) + x * exp(x * x * -0.5) * 0.398942280401432677940; }
 
-#define UNARY(name, saves, forward, backward)                                                        \
-  Tensor name##_gradient([[maybe_unused]] const Tensor& dy, [[maybe_unused]] const Tensor& s,        \
-                         [[maybe_unused]] double p0, [[maybe_unused]] double p1) {                   \
-    return backward;                                                                                 \
+#define UNARY(name, saves, forward, backward)                                                 \
+  Tensor name##_gradient([[maybe_unused]] const Tensor& dy, [[maybe_unused]] const Tensor& s, \
+                         [[maybe_unused]] double p0, [[maybe_unused]] double p1) {            \
+    return backward;                                                                          \
   }
 #include "kernels/unary.def"
 #undef UNARY
@@ -80,7 +80,7 @@ Tensor unary(UnaryOp op, const Tensor& input, double p0, double p1) {
   const Row& row = kRows[int(op)];
   Tensor x = input;
   if (!is_floating(x.dtype())) {
-    PE_CHECK(x.dtype() != DType::Bool || !keeps_integers(op) , Type, row.name, ": not defined for bool tensors");
+    PE_CHECK(x.dtype() != DType::Bool || !keeps_integers(op), Type, row.name, ": not defined for bool tensors");
     if (!keeps_integers(op)) x = to(x, default_dtype());
   }
   const double params[2] = {p0, p1};
@@ -108,7 +108,8 @@ Tensor unary(UnaryOp op, const Tensor& input, double p0, double p1) {
       record(row.name, y, {x}, [backward, x = Saved(x)](const Backward& b) { return backward(b, x.get(b.node)); });
       break;
     case OUTPUT:
-      record(row.name, y, {x}, [backward, y = SavedOutput(y)](const Backward& b) { return backward(b, y.get(b.node)); });
+      record(row.name, y, {x},
+             [backward, y = SavedOutput(y)](const Backward& b) { return backward(b, y.get(b.node)); });
       break;
   }
   return y;
@@ -122,13 +123,15 @@ Tensor unary_test(UnaryTest test, const Tensor& x) {
 
 Tensor bitwise_not(const Tensor& x) {
   if (x.dtype() == DType::Bool) return unary_test(UnaryTest::logical_not, x);
-  PE_CHECK(is_integral(x.dtype()), Type, "bitwise_not: expected an integer or bool tensor, got ", dtype_name(x.dtype()));
+  PE_CHECK(is_integral(x.dtype()), Type, "bitwise_not: expected an integer or bool tensor, got ",
+           dtype_name(x.dtype()));
   return bitwise_xor(x, scalar_tensor(-1, x.dtype()));
 }
 
 Tensor clamp(const Tensor& x, OptScalar low, OptScalar high) {
   PE_CHECK(low || high, Value, "clamp: at least one of 'min' or 'max' must not be None");
-  const bool to_float = !is_floating(x.dtype()) && ((low && low->kind == Scalar::Float) || (high && high->kind == Scalar::Float));
+  const bool to_float =
+      !is_floating(x.dtype()) && ((low && low->kind == Scalar::Float) || (high && high->kind == Scalar::Float));
   const double top = high ? high->d : INFINITY;
   return unary(UnaryOp::clamp, to_float ? to(x, default_dtype()) : x, std::min(low ? low->d : -INFINITY, top), top);
 }

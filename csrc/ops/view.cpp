@@ -85,7 +85,8 @@ Tensor view_as_is(const Tensor& x) {
 }
 
 Tensor as_strided(const Tensor& x, const Dims& shape, const Dims& strides, int64_t offset) {
-  PE_CHECK(shape.size() == strides.size(), Shape, "as_strided: got ", shape.size(), " sizes and ", strides.size(), " strides");
+  PE_CHECK(shape.size() == strides.size(), Shape, "as_strided: got ", shape.size(), " sizes and ", strides.size(),
+           " strides");
   int64_t last = offset;
   const int64_t n = checked_numel(shape, "as_strided");
   bool overflow = offset < 0;
@@ -94,8 +95,9 @@ Tensor as_strided(const Tensor& x, const Dims& shape, const Dims& strides, int64
     int64_t reach;
     overflow |= __builtin_mul_overflow(shape[i] - 1, strides[i], &reach) || __builtin_add_overflow(last, reach, &last);
   }
-  PE_CHECK(!overflow && (n == 0 || last < int64_t(x->storage->bytes / item_size(x.dtype()))), Shape, "as_strided: shape ", shape,
-           ", strides ", strides, ", offset ", offset, " reach outside the storage of ", x->storage->bytes, " bytes");
+  PE_CHECK(!overflow && (n == 0 || last < int64_t(x->storage->bytes / item_size(x.dtype()))), Shape,
+           "as_strided: shape ", shape, ", strides ", strides, ", offset ", offset, " reach outside the storage of ",
+           x->storage->bytes, " bytes");
   auto backward = [x_shape = x.shape(), x_strides = x.strides(), x_offset = x->offset, shape, strides, offset,
                    dense = x.is_dense()](const Backward& b) {
     b.refuse_create_graph();
@@ -103,7 +105,8 @@ Tensor as_strided(const Tensor& x, const Dims& shape, const Dims& strides, int64
     const Tensor dx = empty_strided(x_shape, x_strides, b.dy[0].dtype());
     copy_into(dx, scalar_tensor(0, dx.dtype()));
     // Element by element through gathered positions: windows may overlap.
-    const Tensor positions = contiguous(alias(arange(0, dx.numel(), 1, DType::Int64), offset - x_offset, shape, strides));
+    const Tensor positions =
+        contiguous(alias(arange(0, dx.numel(), 1, DType::Int64), offset - x_offset, shape, strides));
     const Tensor flat = alias(dx, 0, {dx.numel()}, {1});
     index_put_(flat, {reshape(positions, {-1})}, reshape(b.dy[0], {-1}), true);
     return Grads{dx};
@@ -125,7 +128,8 @@ Tensor reshape(const Tensor& x, const Dims& shape) {
 Tensor view(const Tensor& x, const Dims& shape) { return reshape(x, shape); }
 
 Tensor permute(const Tensor& x, const Dims& dims) {
-  PE_CHECK(dims.size() == x.dim(), Shape, "permute: got ", dims.size(), " dimensions for a tensor of shape ", x.shape());
+  PE_CHECK(dims.size() == x.dim(), Shape, "permute: got ", dims.size(), " dimensions for a tensor of shape ",
+           x.shape());
   Dims shape, strides, inverse = dims;
   bool seen[kMaxDims] = {};
   for (int i = 0; i < dims.size(); ++i) {
@@ -148,7 +152,8 @@ Tensor transpose(const Tensor& x, int64_t dim0, int64_t dim1) {
 }
 
 Tensor movedim(const Tensor& x, const Dims& source, const Dims& destination) {
-  PE_CHECK(source.size() == destination.size(), Shape, "movedim: got source ", source, " and destination ", destination);
+  PE_CHECK(source.size() == destination.size(), Shape, "movedim: got source ", source, " and destination ",
+           destination);
   Dims order = Dims::filled(x.dim(), -1);
   bool used[kMaxDims] = {};
   for (int i = 0; i < source.size(); ++i) {
@@ -207,8 +212,8 @@ Tensor slice(const Tensor& x, int64_t dim, int64_t start, int64_t stop, int64_t 
 Tensor narrow(const Tensor& x, int64_t dim, int64_t start, int64_t length) {
   const int d = int(wrap_dim(dim, x.dim(), "narrow"));
   const int64_t n = x.shape()[d], first = start < 0 ? start + n : start;
-  PE_CHECK(first >= 0 && length >= 0 && first <= n && length <= n - first, Index, "narrow: start ", start, " and length ", length,
-           " exceed dimension ", d, " of size ", n);
+  PE_CHECK(first >= 0 && length >= 0 && first <= n && length <= n - first, Index, "narrow: start ", start,
+           " and length ", length, " exceed dimension ", d, " of size ", n);
   return slice(x, d, first, first + length, 1);
 }
 
@@ -216,22 +221,23 @@ Tensor select(const Tensor& x, int64_t dim, int64_t index) {
   PE_CHECK(x.dim() > 0, Index, "select: a tensor of shape () cannot be indexed");
   const int d = int(wrap_dim(dim, x.dim(), "select"));
   const int64_t n = x.shape()[d];
-  PE_CHECK(index >= -n && index < n, Index, "select: index ", index, " is out of bounds for dimension ", d, " with size ", n);
+  PE_CHECK(index >= -n && index < n, Index, "select: index ", index, " is out of bounds for dimension ", d,
+           " with size ", n);
   const int64_t i = index < 0 ? index + n : index;
   Dims shape = x.shape(), strides = x.strides();
   shape.erase(d);
   strides.erase(d);
-  return view_of("select", x, x->offset + i * x.strides()[d], shape, strides,
-                 [before = x.shape(), d, i](const Backward& b) {
-                   if (b.create_graph()) {
-                     Indices indices(size_t(d) + 1);
-                     indices[size_t(d)] = full({1}, i, DType::Int64);
-                     return Grads{index_put(zeros_like_shape(before, b.dy[0].dtype()), indices, unsqueeze(b.dy[0], d), false)};
-                   }
-                   const Tensor dx = zeros_like_shape(before, b.dy[0].dtype());
-                   copy_into(select(dx, d, i), b.dy[0]);
-                   return Grads{dx};
-                 });
+  return view_of(
+      "select", x, x->offset + i * x.strides()[d], shape, strides, [before = x.shape(), d, i](const Backward& b) {
+        if (b.create_graph()) {
+          Indices indices(size_t(d) + 1);
+          indices[size_t(d)] = full({1}, i, DType::Int64);
+          return Grads{index_put(zeros_like_shape(before, b.dy[0].dtype()), indices, unsqueeze(b.dy[0], d), false)};
+        }
+        const Tensor dx = zeros_like_shape(before, b.dy[0].dtype());
+        copy_into(select(dx, d, i), b.dy[0]);
+        return Grads{dx};
+      });
 }
 
 Tensor squeeze(const Tensor& x, const Dims& dims) {
@@ -285,7 +291,8 @@ Tensor unflatten(const Tensor& x, int64_t dim, const Dims& sizes) {
   const Dims inner = infer_size(sizes, x.shape()[d], "unflatten");
   Dims shape;
   for (int i = 0; i < x.dim(); ++i) {
-    if (i != d) shape.push_back(x.shape()[i]);
+    if (i != d)
+      shape.push_back(x.shape()[i]);
     else
       for (int64_t s : inner) shape.push_back(s);
   }
@@ -294,10 +301,11 @@ Tensor unflatten(const Tensor& x, int64_t dim, const Dims& sizes) {
 
 Tensor diagonal(const Tensor& x, int64_t offset, int64_t dim1, int64_t dim2) {
   const int a = int(wrap_dim(dim1, x.dim(), "diagonal")), b = int(wrap_dim(dim2, x.dim(), "diagonal"));
-  PE_CHECK(x.dim() >= 2 && a != b, Shape, "diagonal: expected two different dimensions of a matrix, got ", dim1, " and ", dim2,
-           " for shape ", x.shape());
+  PE_CHECK(x.dim() >= 2 && a != b, Shape, "diagonal: expected two different dimensions of a matrix, got ", dim1,
+           " and ", dim2, " for shape ", x.shape());
   const int64_t rows = x.shape()[a], cols = x.shape()[b];
-  const int64_t length = std::max<int64_t>(0, offset >= 0 ? std::min(rows, cols - offset) : std::min(rows + offset, cols));
+  const int64_t length =
+      std::max<int64_t>(0, offset >= 0 ? std::min(rows, cols - offset) : std::min(rows + offset, cols));
   const int64_t first = length == 0 ? 0 : offset >= 0 ? offset * x.strides()[b] : -offset * x.strides()[a];
   Dims shape, strides;
   for (int i = 0; i < x.dim(); ++i) {
@@ -307,33 +315,35 @@ Tensor diagonal(const Tensor& x, int64_t offset, int64_t dim1, int64_t dim2) {
   }
   shape.push_back(length);
   strides.push_back(x.strides()[a] + x.strides()[b]);
-  return view_of("diagonal", x, x->offset + first, shape, strides,
-                 [before = x.shape(), offset, a, b](const Backward& back) {
-                   // With the two dimensions last, the diagonal's positions are a pair of index lists.
-                   const int64_t length = back.dy[0].size(-1);
-                   Dims order, shape;
-                   for (int i = 0; i < before.size(); ++i)
-                     if (i != a && i != b) order.push_back(i);
-                   Indices indices(size_t(order.size()));
-                   for (const bool column : {false, true}) {
-                     const int64_t start = column ? std::max<int64_t>(offset, 0) : std::max<int64_t>(-offset, 0);
-                     indices.push_back(arange(start, start + length, int64_t(1), DType::Int64));
-                     order.push_back(column ? b : a);
-                   }
-                   Dims inverse = order;
-                   for (int i = 0; i < order.size(); ++i) {
-                     shape.push_back(before[int(order[i])]);
-                     inverse[int(order[i])] = i;
-                   }
-                   return Grads{permute(index_put(zeros_like_shape(shape, back.dy[0].dtype()), indices, back.dy[0], false), inverse)};
-                 });
+  return view_of(
+      "diagonal", x, x->offset + first, shape, strides, [before = x.shape(), offset, a, b](const Backward& back) {
+        // With the two dimensions last, the diagonal's positions are a pair of index lists.
+        const int64_t length = back.dy[0].size(-1);
+        Dims order, shape;
+        for (int i = 0; i < before.size(); ++i)
+          if (i != a && i != b) order.push_back(i);
+        Indices indices(size_t(order.size()));
+        for (const bool column : {false, true}) {
+          const int64_t start = column ? std::max<int64_t>(offset, 0) : std::max<int64_t>(-offset, 0);
+          indices.push_back(arange(start, start + length, int64_t(1), DType::Int64));
+          order.push_back(column ? b : a);
+        }
+        Dims inverse = order;
+        for (int i = 0; i < order.size(); ++i) {
+          shape.push_back(before[int(order[i])]);
+          inverse[int(order[i])] = i;
+        }
+        return Grads{
+            permute(index_put(zeros_like_shape(shape, back.dy[0].dtype()), indices, back.dy[0], false), inverse)};
+      });
 }
 
 std::vector<Tensor> split(const Tensor& x, const Dims& sizes, int64_t dim) {
   const int d = int(wrap_dim(dim, x.dim(), "split"));
   int64_t at = 0;
   for (int64_t s : sizes) at += s;
-  PE_CHECK(at == x.shape()[d], Shape, "split: sizes ", sizes, " add up to ", at, ", but dimension ", d, " has size ", x.shape()[d]);
+  PE_CHECK(at == x.shape()[d], Shape, "split: sizes ", sizes, " add up to ", at, ", but dimension ", d, " has size ",
+           x.shape()[d]);
   std::vector<Tensor> parts;
   at = 0;
   for (int64_t s : sizes) {

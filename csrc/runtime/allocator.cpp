@@ -107,7 +107,7 @@ void trim_for(size_t new_bytes) {
 
 void* allocate(size_t bytes) {
   if (!kCache || bytes > kLargestRequest) {  // too much: system_allocate tells the size
-    void* const data = system_allocate(bytes, "allocate");
+    void* const data = system_allocate(bytes, "allocate", bytes);
     std::lock_guard lock(cache.mutex);
     count_live(static_cast<int64_t>(bytes));
     return data;
@@ -125,7 +125,7 @@ void* allocate(size_t bytes) {
     cache.last_use[c] = ++cache.misses;
   }
   trim_for(class_bytes(c));
-  void* const data = system_allocate(class_bytes(c), "allocate");
+  void* const data = system_allocate(class_bytes(c), "allocate", bytes);
   std::lock_guard lock(cache.mutex);
   count_live(static_cast<int64_t>(bytes));
   return data;

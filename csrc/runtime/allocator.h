@@ -5,7 +5,8 @@
 
 namespace pe {
 
-// Throws Error(Memory) that names the size when the machine or the process's cgroup has not that much left; cached blocks are given back first.
+// Throws Error(Memory) that names the size when the machine or the process's cgroup has not that much left; cached
+// blocks are given back first.
 void* allocate(size_t bytes);  // never null, also for 0
 void deallocate(void* data, size_t bytes);
 

@@ -1,5 +1,6 @@
-// Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror, Shaw: "Parallel Random Numbers: As Easy as 1, 2, 3"
-// (SC 2011). One counter gives four 32-bit numbers, so any element of a random tensor can be made alone, on any thread or device.
+// Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror, Shaw: "Parallel Random Numbers: As Easy as 1, 2,
+// 3" (SC 2011). One counter gives four 32-bit numbers, so any element of a random tensor can be made alone, on any
+// thread or device.
 #pragma once
 #include <cstdint>
 
@@ -10,7 +11,8 @@ struct Philox4 {
 };
 
 static inline Philox4 philox(uint64_t seed, uint64_t counter, uint64_t subsequence = 0) {
-  uint32_t c0 = uint32_t(counter), c1 = uint32_t(counter >> 32), c2 = uint32_t(subsequence), c3 = uint32_t(subsequence >> 32);
+  uint32_t c0 = uint32_t(counter), c1 = uint32_t(counter >> 32), c2 = uint32_t(subsequence),
+           c3 = uint32_t(subsequence >> 32);
   uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
   for (int round = 0; round < 10; ++round) {
     const uint64_t p0 = uint64_t(0xD2511F53u) * c0, p1 = uint64_t(0xCD9E8D57u) * c2;

@@ -40,13 +40,13 @@ std::string with_unit(double bytes) {
 bool fits(size_t bytes, int64_t available) { return bytes <= static_cast<size_t>(available - available / 64); }
 
 // Without this check Linux hands out addresses it has no memory for, and kills the process when they are written.
-void check_available(size_t bytes, const char* who) {
+void check_available(size_t bytes, const char* who, size_t asked) {
   if (unchecked_bytes.fetch_add(bytes, std::memory_order_relaxed) + bytes < kCheckEvery) return;
   unchecked_bytes.store(0, std::memory_order_relaxed);
   if (fits(bytes, available_memory())) return;
   empty_cache();
   const int64_t available = available_memory();
-  if (!fits(bytes, available)) fail_memory(who, bytes, with_unit(static_cast<double>(available)) + " left");
+  if (!fits(bytes, available)) fail_memory(who, asked, with_unit(static_cast<double>(available)) + " left");
 }
 
 size_t whole_pages(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
@@ -74,15 +74,15 @@ void* try_allocate(size_t bytes) {
 
 }  // namespace
 
-void* system_allocate(size_t bytes, const char* who) {
-  if (bytes > kLargestRequest) fail_memory(who, bytes, "more than any machine has");
-  check_available(bytes, who);
+void* system_allocate(size_t bytes, const char* who, size_t asked) {
+  if (bytes > kLargestRequest) fail_memory(who, asked, "more than any machine has");
+  check_available(bytes, who, asked);
   void* data = try_allocate(bytes);
   if (data == nullptr) {
     empty_cache();
     data = try_allocate(bytes);
   }
-  if (data == nullptr) fail_memory(who, bytes, "and the system refused (ulimit -v?)");
+  if (data == nullptr) fail_memory(who, asked, "and the system refused (ulimit -v?)");
   return data;
 }
 

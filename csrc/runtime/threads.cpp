@@ -323,7 +323,7 @@ void* thread_scratch(int slot, size_t bytes) {
   const size_t step = bytes < kHugePage / 2 ? 4096 : kHugePage;
   if (bytes <= kLargestRequest) bytes = (std::max<size_t>(bytes, 1) + step - 1) / step * step;
 #endif
-  s.data = system_allocate(bytes, "scratch");
+  s.data = system_allocate(bytes, "scratch", bytes);
   s.bytes = bytes;
   return s.data;
 }

@@ -38,8 +38,8 @@ template <class... Parts>
 }
 
 // The message is built only when the condition fails.
-#define PE_CHECK(condition, kind, ...)                                           \
-  do {                                                                           \
+#define PE_CHECK(condition, kind, ...)                                                     \
+  do {                                                                                     \
     if (__builtin_expect(!(condition), 0)) ::pe::fail(::pe::ErrorKind::kind, __VA_ARGS__); \
   } while (0)
 

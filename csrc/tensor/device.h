@@ -10,6 +10,7 @@ struct Device {
 };
 
 std::string device_name(Device device);
-Device parse_device(const std::string& text);  // "cpu", "cuda", "cuda:1"; raises for anything that this build cannot serve
+Device parse_device(
+    const std::string& text);  // "cpu", "cuda", "cuda:1"; raises for anything that this build cannot serve
 
 }  // namespace pe

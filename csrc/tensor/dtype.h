@@ -1,4 +1,5 @@
-// Element types. Plain enough for kernels to include: no standard containers, nothing but constants and small functions.
+// Element types. Plain enough for kernels to include: no standard containers, nothing but constants and small
+// functions.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -18,9 +18,7 @@ struct Scalar {
 
   double to_double() const { return d; }
   int64_t to_int() const { return kind == Float ? int64_t(d) : i; }
-  DType default_dtype() const {
-    return kind == Bool ? DType::Bool : kind == Int ? DType::Int64 : pe::default_dtype();
-  }
+  DType default_dtype() const { return kind == Bool ? DType::Bool : kind == Int ? DType::Int64 : pe::default_dtype(); }
 };
 
 }  // namespace pe

@@ -56,8 +56,8 @@ Ref<Storage> Storage::borrow(void* data, size_t bytes, Device device, void (*rel
   return storage;
 }
 
-// Guards every storage's deferred_ and readers_. Whoever waits for it lets go of the host's lock first, since its holder may
-// be waiting for that one. Recursive: computing one result may compute another.
+// Guards every storage's deferred_ and readers_. Whoever waits for it lets go of the host's lock first, since its
+// holder may be waiting for that one. Recursive: computing one result may compute another.
 namespace {
 std::recursive_mutex deferred_mutex;
 

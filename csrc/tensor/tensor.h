@@ -57,8 +57,8 @@ class Storage {
 
   const size_t bytes;
   const Device device;
-  bool read_only = false;             // borrowed from a read-only array
-  bool shared_outside = false;        // borrowed or exported: others may write without telling
+  bool read_only = false;            // borrowed from a read-only array
+  bool shared_outside = false;       // borrowed or exported: others may write without telling
   std::atomic<uint32_t> version{0};  // in-place writes so far, over all views
 
  private:
@@ -94,7 +94,7 @@ class TensorImpl {
   }
   uint64_t use_count() const { return refs_.load(std::memory_order_acquire) & ~kOwnsPython; }
   bool owns_python() const { return refs_.load(std::memory_order_acquire) & kOwnsPython; }
-  bool take_python();   // sets the bit unless the Python object holds the last reference
+  bool take_python();  // sets the bit unless the Python object holds the last reference
   void return_python() { refs_.fetch_and(~kOwnsPython, std::memory_order_acq_rel); }
   static void (*python_releaser)(TensorImpl*);  // set by bind/
 
@@ -104,9 +104,9 @@ class TensorImpl {
   int64_t numel;
   DType dtype;
   bool contiguous;
-  bool wrapped_number = false;      // made from a Python scalar: weak in type promotion
-  bool no_grad_view = false;        // a view made while recording was off
-  uint32_t view_version = 0;        // storage's version when this view's graph link was made
+  bool wrapped_number = false;  // made from a Python scalar: weak in type promotion
+  bool no_grad_view = false;    // a view made while recording was off
+  uint32_t view_version = 0;    // storage's version when this view's graph link was made
   AutogradMeta* autograd = nullptr;
   void* python = nullptr;  // the one PyObject of this tensor, borrowed, or owned when kOwnsPython is set
   Ref<TensorImpl> view_base;
@@ -150,13 +150,13 @@ class Tensor {
 };
 
 Dims contiguous_strides(const Dims& shape);
-Dims channels_last_strides(const Dims& shape);  // 4 dimensions
+Dims channels_last_strides(const Dims& shape);              // 4 dimensions
 Dims strides_like(const Dims& shape, const Dims& strides);  // dense, with the dimensions in the order of `strides`
-int64_t checked_numel(const Dims& shape, const char* op);  // raises for negative sizes and overflow
+int64_t checked_numel(const Dims& shape, const char* op);   // raises for negative sizes and overflow
 
 Tensor empty(const Dims& shape, DType dtype, Device device = {});
 Tensor empty_strided(const Dims& shape, const Dims& strides, DType dtype, Device device = {});  // dense strides
-Tensor empty_like(const Tensor& x);                                                      // same shape, dense, x's order of dimensions
+Tensor empty_like(const Tensor& x);  // same shape, dense, x's order of dimensions
 Tensor empty_like(const Tensor& x, DType dtype);
 // Another look at x's storage, without a graph link.
 Tensor alias(const Tensor& x, int64_t offset, const Dims& shape, const Dims& strides);

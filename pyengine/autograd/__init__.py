@@ -1,4 +1,4 @@
-"""Automatic differentiation: `backward`, `grad`, functions with gradients of their own, and checks against differences."""
+"""Automatic differentiation: `backward`, `grad`, functions with gradients of their own, checks against differences."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def backward(
 ) -> None:
     """Adds d tensors / d leaves to the leaves' `.grad`.
 
-    `grad_tensors` are the gradients of the tensors themselves; None means 1, for tensors of one element. The graph's saved
-    tensors are freed unless `retain_graph` (default: the value of `create_graph`). With `create_graph` the gradients can
-    be differentiated again.
+    `grad_tensors` are the gradients of the tensors themselves; None means 1, for tensors of one element. The graph's
+    saved tensors are freed unless `retain_graph` (default: the value of `create_graph`). With `create_graph` the
+    gradients can be differentiated again.
     """
     retain = create_graph if retain_graph is None else retain_graph
     _C._backward(_as_list(tensors), _as_grads(grad_tensors), retain, create_graph)

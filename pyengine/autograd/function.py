@@ -89,7 +89,8 @@ class Function:
         tensors = [i for i, r in enumerate(items) if isinstance(r, Tensor)]
         saved = list(ctx._to_save)
         for i in tensors:
-            # An input handed through gets an identity of its own; one changed in place keeps it and takes the new history.
+            # An input handed through gets an identity of its own; one changed in place keeps it and takes the new
+            # history.
             if any(items[i] is x for x in inputs) and not any(items[i] is d for d in ctx._dirty):
                 replacement = items[i].detach()
                 saved = [replacement if s is items[i] else s for s in saved]
@@ -122,7 +123,7 @@ class Function:
 
 
 def once_differentiable(backward: Any) -> Any:
-    """Decorates a `backward` that must not be differentiated again: it runs without recording, and raises if asked to."""
+    """Decorates a `backward` that must not be differentiated again: it runs without recording, and raises if asked."""
 
     def wrapped(ctx: Any, *grads: Any) -> Any:
         if _C.is_grad_enabled():
@@ -130,5 +131,3 @@ def once_differentiable(backward: Any) -> Any:
         return backward(ctx, *grads)
 
     return wrapped
-
-

@@ -1,4 +1,4 @@
-"""Whether operations record the graph: context managers that also decorate functions. The mode belongs to the thread."""
+"""Whether operations record the graph: context managers that also decorate functions. Each thread has its mode."""
 
 from __future__ import annotations
 

@@ -52,8 +52,9 @@ def gradcheck(
 ) -> bool:
     """Whether the gradients of `func(*inputs)` equal central differences (f(x + eps) - f(x - eps)) / 2 eps.
 
-    `inputs` are tensors, those that require a gradient of dtype float64 (float32 is too coarse: ValueError). Every output
-    and every input element is checked. A mismatch raises GradcheckError, or returns False without `raise_exception`.
+    `inputs` are tensors, those that require a gradient of dtype float64 (float32 is too coarse: ValueError). Every
+    output and every input element is checked. A mismatch raises GradcheckError, or returns False without
+    `raise_exception`.
     """
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     checked = [k for k, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
@@ -70,11 +71,7 @@ def gradcheck(
             for i in range(y.numel()):
                 seed = _C.zeros(y.numel(), dtype=y.dtype)
                 seed[i] = 1
-                g = (
-                    _C._grad([y], [seed.reshape(y.shape)], [inputs[k]], True, False)[0]
-                    if y.requires_grad
-                    else None
-                )
+                g = _C._grad([y], [seed.reshape(y.shape)], [inputs[k]], True, False)[0] if y.requires_grad else None
                 columns.append(_C.zeros_like(inputs[k]).reshape(-1) if g is None else g.detach().reshape(-1))
             if not columns or inputs[k].numel() == 0:
                 continue
@@ -113,7 +110,9 @@ def gradgradcheck(
             for k in checked:
                 if not given[k].requires_grad:
                     given[k] = given[k].detach().requires_grad_()
-            ys = [(y, s) for y, s in zip(_tensors(func(*given)), arguments[len(inputs) :], strict=True) if y.requires_grad]
+            ys = [
+                (y, s) for y, s in zip(_tensors(func(*given)), arguments[len(inputs) :], strict=True) if y.requires_grad
+            ]
             grads = _C._grad([y for y, _ in ys], [s for _, s in ys], [given[k] for k in checked], True, True)
         finally:
             _C._set_grad_enabled(before)

@@ -39,7 +39,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
         return _like(first, {key: default_collate([sample[key] for sample in batch]) for key in first})
     if isinstance(first, (tuple, list)):
         _check_equal([len(sample) for sample in batch], "lengths")
-        columns = [default_collate(column) for column in zip(*batch)]
+        columns = [default_collate(column) for column in zip(*batch, strict=False)]
         return type(first)(*columns) if hasattr(first, "_fields") else columns
     raise TypeError(
         "default_collate: samples must be tensors, NumPy arrays, numbers, str, bytes, dicts, tuples or lists, "

@@ -140,7 +140,7 @@ def random_split(
             )
     order = pe.randperm(size, generator=generator).tolist()
     ends = itertools.accumulate(counts)
-    return [Subset(dataset, order[end - count : end]) for end, count in zip(ends, counts)]
+    return [Subset(dataset, order[end - count : end]) for end, count in zip(ends, counts, strict=False)]
 
 
 def _row_numbers(indices: Sequence[int], size: int) -> Any:

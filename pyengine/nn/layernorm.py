@@ -19,9 +19,9 @@ __all__ = ["LayerNorm"]
 
 
 class LayerNorm(Module):
-    """y = (x - mean) / √(var + eps) · weight + bias over the last dimensions of the input.
+    """y = (x - mean) / √(var + eps) · weight + bias over the input's last dimensions, ``normalized_shape``.
 
-    They are those of ``normalized_shape``. The variance is the biased one.
+    The variance is the biased one.
 
     Args:
         normalized_shape: sizes of the last dimensions, or the size of the last one.

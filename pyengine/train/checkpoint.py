@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pyengine
-from pyengine import nn
 from pyengine import io as engine_io
+from pyengine import nn
 from pyengine.data import DataLoader
 from pyengine.train.errors import UserError
 from pyengine.train.state import RunState

@@ -42,18 +42,12 @@ struct TypeTag {
 template <class F>
 void with_element_type(DType t, const F& f) {
   switch (t) {
-    case DType::Bool:
-      return f(TypeTag<Bool>());
-    case DType::UInt8:
-      return f(TypeTag<uint8_t>());
-    case DType::Int32:
-      return f(TypeTag<int32_t>());
-    case DType::Int64:
-      return f(TypeTag<int64_t>());
-    case DType::Float32:
-      return f(TypeTag<float>());
-    case DType::Float64:
-      return f(TypeTag<double>());
+    case DType::Bool: return f(TypeTag<Bool>());
+    case DType::UInt8: return f(TypeTag<uint8_t>());
+    case DType::Int32: return f(TypeTag<int32_t>());
+    case DType::Int64: return f(TypeTag<int64_t>());
+    case DType::Float32: return f(TypeTag<float>());
+    case DType::Float64: return f(TypeTag<double>());
   }
 }
 
@@ -61,14 +55,10 @@ void with_element_type(DType t, const F& f) {
 template <class F>
 void with_item_size(size_t item, const F& f) {
   switch (item) {
-    case 1:
-      return f(TypeTag<uint8_t>());
-    case 2:
-      return f(TypeTag<uint16_t>());
-    case 4:
-      return f(TypeTag<uint32_t>());
-    case 8:
-      return f(TypeTag<uint64_t>());
+    case 1: return f(TypeTag<uint8_t>());
+    case 2: return f(TypeTag<uint16_t>());
+    case 4: return f(TypeTag<uint32_t>());
+    case 8: return f(TypeTag<uint64_t>());
   }
 }
 

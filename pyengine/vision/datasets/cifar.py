@@ -68,7 +68,7 @@ class CIFAR10(ImageDataset):
             self.download()
         files = self.train_files if train else self.test_files
         contents = self._read(files)
-        for file, content in zip(files, contents):
+        for file, content in zip(files, contents, strict=False):
             labels = content[::_RECORD]
             if len(content) % _RECORD or labels.max(initial=0) >= len(self.classes):
                 raise DatasetCorruptError(
