@@ -169,17 +169,25 @@ bool Tensor::is_dense() const {
   return true;
 }
 
+// Strides are worked out before checked_numel has refused what overflows.
+static int64_t wrapping_product(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+}
+
 Dims contiguous_strides(const Dims& shape) {
   Dims strides = shape;
   int64_t step = 1;
   for (int i = shape.size() - 1; i >= 0; --i) {
     strides[i] = step;
-    step *= std::max<int64_t>(shape[i], 1);
+    step = wrapping_product(step, std::max<int64_t>(shape[i], 1));
   }
   return strides;
 }
 
-Dims channels_last_strides(const Dims& s) { return {s[1] * s[2] * s[3], 1, s[1] * s[3], s[1]}; }
+Dims channels_last_strides(const Dims& s) {
+  const int64_t row = wrapping_product(s[1], s[3]);
+  return {wrapping_product(row, s[2]), 1, row, s[1]};
+}
 
 Dims strides_like(const Dims& shape, const Dims& strides) {
   int order[kMaxDims];
@@ -191,7 +199,7 @@ Dims strides_like(const Dims& shape, const Dims& strides) {
   int64_t step = 1;
   for (int i = 0; i < shape.size(); ++i) {
     dense[order[i]] = step;
-    step *= std::max<int64_t>(shape[order[i]], 1);
+    step = wrapping_product(step, std::max<int64_t>(shape[order[i]], 1));
   }
   return dense;
 }
