@@ -1,5 +1,6 @@
 """Makes sure that the tests see the installed package."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -28,3 +29,15 @@ def _away_from_the_source_folder(tmp_path_factory: pytest.TempPathFactory):
     yield
     del os.environ["PYTHONSAFEPATH"]
     os.chdir(before)
+
+
+@pytest.fixture
+def no_leak():
+    """Fails a test after which tensors hold more memory than before it."""
+    import pyengine as pe
+
+    before = pe.memory_stats()["live_bytes"]
+    yield
+    if pe.memory_stats()["live_bytes"] != before:
+        gc.collect()
+    assert pe.memory_stats()["live_bytes"] <= before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import threading
 
@@ -12,14 +11,7 @@ import pytest
 import pyengine as pe
 from pyengine import autograd
 
-
-@pytest.fixture(autouse=True)
-def no_leak():
-    before = pe.memory_stats()["live_bytes"]
-    yield
-    if pe.memory_stats()["live_bytes"] != before:
-        gc.collect()
-    assert pe.memory_stats()["live_bytes"] <= before
+pytestmark = pytest.mark.usefixtures("no_leak")
 
 
 def leaf(*values):

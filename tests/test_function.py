@@ -13,14 +13,7 @@ import pyengine as pe
 from pyengine import autograd
 from pyengine.autograd import Function
 
-
-@pytest.fixture(autouse=True)
-def no_leak():
-    before = pe.memory_stats()["live_bytes"]
-    yield
-    if pe.memory_stats()["live_bytes"] != before:
-        gc.collect()
-    assert pe.memory_stats()["live_bytes"] <= before
+pytestmark = pytest.mark.usefixtures("no_leak")
 
 
 def leaf(*values):

@@ -12,14 +12,7 @@ import pytest
 import pyengine as pe
 from pyengine import nn
 
-
-@pytest.fixture(autouse=True)
-def no_leak():
-    before = pe.memory_stats()["live_bytes"]
-    yield
-    if pe.memory_stats()["live_bytes"] != before:
-        gc.collect()
-    assert pe.memory_stats()["live_bytes"] <= before
+pytestmark = pytest.mark.usefixtures("no_leak")
 
 
 class Tagged(pe.Tensor):

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-
 import numpy as np
 import pytest
 
 import pyengine as pe
 from pyengine import autograd
 
-
-@pytest.fixture(autouse=True)
-def no_leak():
-    before = pe.memory_stats()["live_bytes"]
-    yield
-    if pe.memory_stats()["live_bytes"] != before:
-        gc.collect()
-    assert pe.memory_stats()["live_bytes"] <= before
+pytestmark = pytest.mark.usefixtures("no_leak")
 
 
 @pytest.fixture

@@ -19,13 +19,7 @@ def torch():
     return pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
 
 
-@pytest.fixture(autouse=True)
-def no_leak():
-    before = pe.memory_stats()["live_bytes"]
-    yield
-    if pe.memory_stats()["live_bytes"] != before:
-        gc.collect()
-    assert pe.memory_stats()["live_bytes"] <= before
+pytestmark = pytest.mark.usefixtures("no_leak")
 
 
 class Tracked(np.ndarray):
